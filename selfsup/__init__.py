@@ -1,0 +1,3 @@
+"""Self-supervised pretraining for video: clips, encoders, tasks, evaluation."""
+
+__version__ = "0.1.0"
