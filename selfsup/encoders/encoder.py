@@ -1,0 +1,105 @@
+"""The contract of every encoder: a clip goes in, a feature map comes out.
+
+Axes: B batch, C channels, T time, H height, W width, D features.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class InputSpecification:
+    """What an encoder was trained to see. How many channels, its architecture says.
+
+    Args:
+        size_pixels: height and width of the (square) crop.
+        mean, std: one number a channel, on values in [0, 1]; the clip is (value - mean) / std.
+        fps: frames a second of the clip, None where frames were not taken at a fixed rate.
+    """
+
+    size_pixels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fps: float | None
+
+    def __post_init__(self) -> None:
+        if (
+            isinstance(self.size_pixels, bool)
+            or not isinstance(self.size_pixels, int)
+            or self.size_pixels < 1
+        ):
+            raise ValueError(f"input.size_pixels is {self.size_pixels!r}; give a whole number of at least 1")
+        if len(self.mean) != len(self.std) or not self.mean:
+            raise ValueError(
+                f"input.mean {self.mean} and input.std {self.std} must hold one number a channel"
+            )
+        if not all(map(math.isfinite, self.mean)):
+            raise ValueError(f"input.mean {self.mean} must hold finite numbers")
+        if not all(math.isfinite(value) and value > 0 for value in self.std):
+            raise ValueError(f"input.std {self.std} must hold finite numbers above 0")
+        if self.fps is not None and not (math.isfinite(self.fps) and self.fps > 0):
+            raise ValueError(f"input.fps is {self.fps}; give a number above 0, or None")
+
+
+class Encoder(nn.Module):
+    """Maps a clip (B, C, T, H, W), float, to a feature map (B, D, T', H', W').
+
+    A subclass sets `stages` and `dim`, and keeps every constructor argument as an attribute of the same name,
+    so that `selfsup.weights` can write down how to build it again.
+
+    Attributes:
+        stages: applied in order they are the encoder; freezing, clockwork and pipelines need nothing else.
+        dim: D.
+        input: what a loaded encoder was trained to see; None for a fresh one.
+        source: the metadata of the file that a loaded encoder came from; None for a fresh one.
+    """
+
+    stages: nn.Sequential
+    dim: int
+    input: InputSpecification | None = None
+    source: Mapping[str, Any] | None = None
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """The names of the stages, in order."""
+        return tuple(name for name, _ in self.stages.named_children())
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Clip (B, C, T, H, W) to features (B, D, T', H', W').
+
+        Raises:
+            ValueError: the clip has not five axes.
+        """
+        self.check(clip)
+        return self.stages(clip)
+
+    def check(self, clip: Tensor) -> None:
+        """Raises ValueError where `clip` cannot be encoded; a subclass adds its smallest size."""
+        # Without this a (B, C, H, W) batch would pass through a 2-D network as unbatched frames.
+        if clip.ndim != 5:
+            raise ValueError(
+                f"{type(self).__name__} takes a clip (B, C, T, H, W), but got shape {tuple(clip.shape)}; "
+                "give an image a time axis with `image.unsqueeze(2)`"
+            )
+
+
+class FrameEncoder(Encoder):
+    """An encoder whose stages are 2-D, (N, C, H, W) -> (N, D, H', W'), and see each frame alone; T' = T.
+
+    Time is folded into the batch: N = B * T, frame t of clip b at row b * T + t.
+    """
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Clip (B, C, T, H, W) to features (B, D, T, H', W').
+
+        Raises:
+            ValueError: the clip has not five axes.
+        """
+        self.check(clip)
+        batch, frames = clip.shape[0], clip.shape[2]
+        maps = self.stages(clip.transpose(1, 2).flatten(0, 1))  # (B*T, D, H', W')
+        return maps.unflatten(0, (batch, frames)).transpose(1, 2)  # (B, D, T, H', W')
