@@ -1,0 +1,262 @@
+"""Writes small videos with sound on which every task of this package can be learned, and all that is true of them.
+
+No download and no licence: one command gives a few hundred mp4 files of about two seconds. What they show is drawn by
+`synthetic_scenes`, what they sound like by `synthetic_sounds`. The same seed gives the same bytes.
+
+Layout of a written folder:
+    manifest.csv                 path,label,group,split,object,sound,surface; paths relative to the folder
+    videos/LABEL/NUMBER.mp4      H.264 and AAC
+    annotations/NUMBER.npz       see `read_annotations`
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import av
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+
+from selfsup.data.synthetic_annotations import Annotations, annotations_path, read_annotations
+from selfsup.data.synthetic_scenes import ACTIONS, JERK_SECONDS, Timetable, draw_scene
+from selfsup.data.synthetic_sounds import SOUND_OF_SURFACE, draw_sound
+from selfsup.data.synthetic_surfaces import OBJECTS, SURFACES
+
+__all__ = ["Annotations", "cached_synthetic", "read_annotations", "write_synthetic"]
+
+VERSION = 1  # of what is drawn; part of the key of the cache
+SOUND_RATE_HZ = 16000
+COLUMNS = ("path", "label", "group", "split", "object", "sound", "surface")
+_GROUP_VIDEOS = 4  # that share a place
+
+
+@dataclass(frozen=True)
+class _Settings:
+    videos: int
+    seed: int
+    size_pixels: int
+    seconds: float
+    fps: int
+    static: bool
+
+    def __post_init__(self) -> None:
+        bounds = {"videos": (3, 99999), "size_pixels": (32, 1024), "seconds": (0.5, 60), "fps": (4, 120)}
+        for name, (low, high) in bounds.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"synthetic videos: {name} is {value}, give a value from {low} to {high}")
+        if self.size_pixels % 2:
+            raise ValueError(
+                f"synthetic videos: size_pixels is {self.size_pixels}, H.264 needs an even number"
+            )
+
+
+def write_synthetic(
+    root: Path,
+    *,
+    videos: int = 240,
+    seed: int = 0,
+    size_pixels: int = 96,
+    seconds: float = 2.4,
+    fps: int = 20,
+    static: bool = False,
+    processes: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write a set of videos under `root`, whole or not at all.
+
+    Args:
+        root: folder to make; it may exist if it is empty.
+        videos: how many, in groups of four that share a place; no group is in two splits (60 : 20 : 20).
+        seed: the same seed gives the same bytes, whatever `processes` is.
+        size_pixels: height and width, even.
+        seconds: length of each video.
+        fps: frames a second.
+        static: freeze every video at a random phase (the sound goes on); order can then not be told.
+        processes: how many write at once; by default one a core, and one where there is little to write.
+        progress: called with (videos written, videos in all).
+
+    Returns:
+        Path of `root/manifest.csv`.
+
+    Raises:
+        ValueError: a value is out of bounds, or `root` holds files already.
+    """
+    settings = _Settings(videos, seed, size_pixels, seconds, fps, static)
+    root = Path(root)
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise ValueError(
+            f"{root}: is not an empty folder, choose another one for the synthetic videos or remove it"
+        )
+    root.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+    try:
+        _write(unfinished, settings, processes, progress)
+        os.rename(unfinished, root)  # replaces an empty folder, fails on any other
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return root / "manifest.csv"
+
+
+def cached_synthetic(
+    cache: Path | None = None,
+    *,
+    videos: int = 240,
+    seed: int = 0,
+    size_pixels: int = 96,
+    seconds: float = 2.4,
+    fps: int = 20,
+    static: bool = False,
+    processes: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Path of the manifest of a set of videos that is written on first use; the arguments of `write_synthetic`.
+
+    `cache` is by default the folder that the environment variable SELFSUP_CACHE names, else the user's cache folder.
+    Processes that ask at once may both write; one of the two results stays, and both are the same.
+    """
+    settings = _Settings(videos, seed, size_pixels, seconds, fps, static)
+    if cache is None:
+        cache = Path(os.environ.get("SELFSUP_CACHE") or platformdirs.user_cache_dir("selfsup"))
+    key = json.dumps({"version": VERSION, **asdict(settings)}, sort_keys=True)
+    root = Path(cache) / f"synthetic-v{VERSION}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    manifest = root / "manifest.csv"
+    if manifest.exists():
+        return manifest
+    try:
+        return write_synthetic(root, **asdict(settings), processes=processes, progress=progress)
+    except (OSError, ValueError):
+        if manifest.exists():  # another process was quicker
+            return manifest
+        raise
+
+
+def _write(
+    root: Path, settings: _Settings, processes: int | None, progress: Callable[[int, int], None] | None
+) -> None:
+    for action in ACTIONS:
+        (root / "videos" / action).mkdir(parents=True)
+    (root / "annotations").mkdir()
+    if processes is None:
+        processes = min(os.cpu_count() or 1, settings.videos // 16)
+    job = partial(_write_video, root, settings)
+    rows = []
+    if processes <= 1:
+        results = map(job, range(settings.videos))
+        for row in results:
+            rows.append(row)
+            if progress:
+                progress(len(rows), settings.videos)
+    else:  # spawned, because a fork of a process with decoder or torch threads may hang
+        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+            for row in pool.map(job, range(settings.videos), chunksize=4):
+                rows.append(row)
+                if progress:
+                    progress(len(rows), settings.videos)
+    with open(root / "manifest.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write_video(root: Path, settings: _Settings, number: int) -> dict[str, str]:
+    """Write video `number` and its annotations; a pure function of the settings. Returns its row of the manifest."""
+    group, action, split = _place(number, settings)
+    generator = np.random.default_rng([settings.seed, 0, number])
+    shape, surface = str(generator.choice(OBJECTS)), str(generator.choice(SURFACES))
+    timetable = Timetable.draw(action, settings.seconds, generator)
+    scene = draw_scene(
+        action=action,
+        shape=shape,
+        surface=surface,
+        timetable=timetable,
+        generator=generator,
+        place=np.random.default_rng([settings.seed, 1, group]),
+        size_pixels=settings.size_pixels,
+        times_seconds=np.arange(round(settings.seconds * settings.fps)) / settings.fps,
+        static=settings.static,
+    )
+    sound = draw_sound(
+        action=action,
+        shape=shape,
+        surface=surface,
+        timetable=timetable,
+        generator=generator,
+        rate_hz=SOUND_RATE_HZ,
+    )
+    path = root / "videos" / action / f"{number:05d}.mp4"
+    _encode(path, scene.frames, settings.fps, sound)
+    np.savez_compressed(
+        annotations_path(path),
+        parts=scene.parts,
+        motion=scene.motion,
+        phase=scene.phase,
+        gain=scene.gain,
+        event_seconds=timetable.events.astype(np.float32),
+        event_phase=timetable.phase(timetable.events + JERK_SECONDS).astype(np.float32),
+    )
+    values = (
+        path.relative_to(root).as_posix(),
+        action,
+        f"place{group:04d}",
+        split,
+        shape,
+        SOUND_OF_SURFACE[surface],
+        surface,
+    )
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def _place(number: int, settings: _Settings) -> tuple[int, str, str]:
+    """Group, action and split of a video: two groups in a row show every action once, in random order."""
+    group_videos = min(_GROUP_VIDEOS, settings.videos // 3)
+    cycle, turn = divmod(number, len(ACTIONS))
+    order = np.random.default_rng([settings.seed, 2, cycle]).permutation(len(ACTIONS))
+    groups = -(-settings.videos // group_videos)
+    held_out = max(1, round(0.2 * groups))
+    group = number // group_videos
+    split = "train" if group < groups - 2 * held_out else "val" if group < groups - held_out else "test"
+    return group, ACTIONS[order[turn]], split
+
+
+def _encode(path: Path, frames: NDArray[np.uint8], fps: int, sound: NDArray[np.float32]) -> None:
+    """Write frames (T, H, W, 3) and sound (N,) as H.264 and AAC, the same bytes every time."""
+    with av.open(str(path), "w", options={"movflags": "+faststart", "fflags": "+bitexact"}) as file:
+        video = file.add_stream("libx264", rate=fps)
+        video.height, video.width = frames.shape[1:3]
+        video.pix_fmt = "yuv420p"
+        # One constant quantiser for every frame: picture quality must not tell when a frame was shown.
+        video.options = {
+            "preset": "veryfast",
+            "qp": "20",
+            "g": "12",
+            "bf": "0",
+            "threads": "1",
+            "flags": "+bitexact",
+            "x264-params": "ipratio=1:scenecut=0:mbtree=0",
+        }
+        audio = file.add_stream("aac", rate=SOUND_RATE_HZ, layout="mono")
+        audio.bit_rate = 64000
+        audio.options = {"flags": "+bitexact"}
+        for picture in frames:
+            file.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        file.mux(video.encode())
+        samples = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
+        samples.sample_rate = SOUND_RATE_HZ
+        samples.pts = 0
+        resampler = av.AudioResampler(format="fltp", layout="mono", rate=SOUND_RATE_HZ, frame_size=1024)
+        for piece in [*resampler.resample(samples), *resampler.resample(None)]:
+            file.mux(audio.encode(piece))
+        file.mux(audio.encode())
