@@ -141,7 +141,7 @@ def read_table(path: Path, required: Iterable[str]) -> list[tuple[int, dict[str,
             rows.append((reader.line_num, {k: v if k == "path" else v.strip() for k, v in row.items()}))
     except csv.Error as error:
         raise ValueError(
-            f"{printable(path)}, line {reader.line_num}: not CSV, {error}; save it again"
+            f"{printable(path)}, below line {reader.line_num}: not CSV, {error}; save it again"
         ) from error
     if not rows:
         raise ValueError(f"{printable(path)}: no row below the header; list at least one video")

@@ -150,11 +150,19 @@ def _divide(videos: list[Video], parts: dict[str, float], seed: int) -> list[Vid
         for video in group:
             lacking[part][video.label] -= 1
     for part in parts:
-        if not placed[
-            part
-        ]:  # a share of less than one group: take the smallest from the part that has most groups
-            donor = max(parts, key=lambda name: len(placed[name]))
-            placed[part].append(placed[donor].pop())
+        if not placed[part]:  # its share is less than one group
+            donor = placed[max(parts, key=lambda name: len(placed[name]))]
+            placed[part].append(donor.pop(_spare(donor)))
     return sorted_by_path(
         replace(video, split=part) for part, groups in placed.items() for group in groups for video in group
     )
+
+
+def _spare(groups: list[list[Video]]) -> int:
+    """The last of `groups`, thus among the smallest, whose labels the others have too; else the last."""
+    labels = Counter(video.label for group in groups for video in group)
+    for index in reversed(range(len(groups))):
+        own = Counter(video.label for video in groups[index])
+        if all(labels[label] > count for label, count in own.items()):
+            return index
+    return len(groups) - 1

@@ -115,8 +115,8 @@ def manifest(
         first = listed.setdefault(key, video)
         if (first.label, first.group, first.split) != (video.label, video.group, video.split):
             raise ValueError(
-                f"{printable(path)}, line {line}: {row['path']} is listed twice, with another label, group or "
-                f"split; keep one row"
+                f"{printable(path)}, line {line}: {row['path']} is listed twice, with another label, group "
+                f"or split; keep one row"
             )
         repeated += first is not video
         if not video.path.exists():
