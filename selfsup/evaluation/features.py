@@ -1,0 +1,122 @@
+"""One vector a video: the encoder's feature map, averaged over time, space and the clips of the video."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from selfsup.encoders.encoder import Encoder, FrameEncoder
+
+
+class Features(NamedTuple):
+    """`values`, float32 (V, D) on the CPU; row i is of the video of number `videos[i]`, int64, sorted."""
+
+    values: Tensor
+    videos: Tensor
+
+
+def extract_features(
+    encoder: Encoder,
+    batches: Iterable[Mapping[str, Any]],
+    transform: Callable[[Tensor], Tensor] | None = None,
+    stage: int | None = None,
+) -> Features:
+    """Runs the encoder, in evaluation mode and without gradients, over batches of clips.
+
+    Args:
+        encoder: its training mode, also of each frozen part, is restored afterwards.
+        batches: dicts of "clip" (B, C, T, H, W) and "video" int64 (B,), the number of each clip's video. A
+            batch without "clip", in which no video could be read, is passed over; its videos get no row.
+        transform: from the clip, on the encoder's device, to the normalised float that the encoder takes.
+        stage: read the features after this many of `encoder.stages`; None for all.
+
+    Raises:
+        ValueError: no such stage, no clip at all, or features that are not finite.
+    """
+    _check_stage(encoder, stage)
+    device = next((parameter.device for parameter in encoder.parameters()), torch.device("cpu"))
+    modes = {module: module.training for module in encoder.modules()}
+    rows, numbers = [], []
+    encoder.eval()
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                if "clip" not in batch:
+                    continue
+                clip = batch["clip"].to(device, non_blocking=True)
+                clip = clip if transform is None else transform(clip)
+                rows.append(pooled(encoder, clip, stage).float().cpu())  # (B, D)
+                numbers.append(batch["video"].cpu())
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    if not rows:
+        raise ValueError("no clip to extract features from; check that the split has videos that can be read")
+    clips = torch.cat(rows).double()  # (clips, D)
+    videos, row = torch.cat(numbers).unique(return_inverse=True)
+    sums = clips.new_zeros(len(videos), clips.shape[1]).index_add_(0, row, clips)
+    values = (sums / row.bincount()[:, None]).float()
+    if not values.isfinite().all():
+        broken = videos[~values.isfinite().all(dim=1)].tolist()
+        raise ValueError(
+            f"the features of {len(broken)} of {len(videos)} videos are not finite (numbers {broken[:3]}); "
+            f"the encoder has diverged: lower the learning rate or load an earlier checkpoint"
+        )
+    return Features(values, videos)
+
+
+def pooled(encoder: Encoder, clip: Tensor, stage: int | None = None) -> Tensor:
+    """Clip (B, C, T, H, W) to (B, D): the map after `stage` stages, None for all, averaged over T', H', W'.
+
+    Early stages have a D of their own.
+    """
+    _check_stage(encoder, stage)
+    if stage is None:
+        return encoder(clip).mean(dim=(2, 3, 4))
+    encoder.check(clip)
+    stages = encoder.stages[:stage]
+    if not isinstance(encoder, FrameEncoder):
+        return stages(clip).mean(dim=(2, 3, 4))
+    maps = stages(clip.transpose(1, 2).flatten(0, 1))  # (B*T, D, H', W')
+    return maps.mean(dim=(2, 3)).unflatten(0, (clip.shape[0], clip.shape[2])).mean(dim=1)
+
+
+def _check_stage(encoder: Encoder, stage: int | None) -> None:
+    if stage is not None and not 1 <= stage <= len(encoder.stages):
+        names = ", ".join(encoder.stage_names)
+        raise ValueError(
+            f"stage {stage}: {type(encoder).__name__} has the stages 1 to {len(encoder.stages)} ({names}); "
+            f"choose one of them, or None for all"
+        )
+
+
+def labelled(
+    values: ArrayLike, labels: Sequence[str | int | None] | NDArray[Any], name: str
+) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    """Features (V, D) and their V labels as arrays; ValueError, naming the set, where they cannot be used."""
+    matrix, classes = np.asarray(values, dtype=np.float64), np.asarray(labels)
+    if matrix.ndim != 2 or len(matrix) == 0:
+        raise ValueError(
+            f"the {name} features have shape {matrix.shape}; give (videos, features), at least one video"
+        )
+    if classes.shape != (len(matrix),):
+        raise ValueError(
+            f"{len(matrix)} {name} features but labels of shape {classes.shape}; give one label a video"
+        )
+    if any(label is None for label in classes.tolist()):
+        raise ValueError(f"some {name} videos have no label; label them all, or leave them out")
+    if not np.isfinite(matrix).all():
+        raise ValueError(f"some {name} features are not finite; the encoder has diverged")
+    return matrix, classes
+
+
+def check_known(known: NDArray[Any], name: str, labels: NDArray[Any]) -> None:
+    """ValueError where `labels` of the set `name` hold a class that `known`, the training labels, lack."""
+    if new := sorted(set(labels.tolist()) - set(known.tolist()), key=str):
+        raise ValueError(
+            f"the {name} split has {len(new)} of its classes in no training video "
+            f"({', '.join(map(str, new[:3]))}); move a group of each into train, or leave them out"
+        )
