@@ -1,8 +1,8 @@
 """The one file that crosses from pretraining to use: `encoder.safetensors`.
 
 It holds the encoder's tensors and, as JSON in the file's metadata, what is needed to use them: the class and
-its constructor arguments, the input specification, the task, the data and the package's version. Reading it runs
-no code from it: only encoder classes of this package, or classes that the caller passes, may be named.
+its constructor arguments, the input specification, the task, the data and the package's version. Reading it
+runs no code from it: only encoder classes of this package, or classes that the caller passes, may be named.
 
     encoder = selfsup.weights.load("encoder.safetensors")
     features = encoder(clip)  # (B, C, T, H, W) -> (B, D, T', H', W')
@@ -110,7 +110,7 @@ def load(path: str | Path, encoder_classes: Sequence[type[Encoder]] = ()) -> Enc
 
     Raises:
         ValueError: the file is missing, damaged, of another kind, written by a newer selfsup, names a class
-            that may not be named or arguments that it does not take, or holds tensors of another architecture.
+            that may not be named or arguments that it does not take, or holds another architecture's tensors.
     """
     path = Path(path)
     metadata = read_metadata(path)
@@ -224,8 +224,8 @@ def _build(path: Path, cls: type[Encoder], arguments: dict[str, Any]) -> Encoder
     if unknown or arguments.get("weights_path") is not None:
         name = min(unknown, default="weights_path")
         raise ValueError(
-            f"{path}: gives {_import_path(cls)} the argument {name}={arguments[name]!r}, which a file may not "
-            f"give; upgrade selfsup ({selfsup.__version__}) or export the encoder again"
+            f"{path}: gives {_import_path(cls)} the argument {name}={arguments[name]!r}, which a file may "
+            f"not give; upgrade selfsup ({selfsup.__version__}) or export the encoder again"
         )
     try:
         return cls(**arguments)
@@ -265,6 +265,6 @@ def _write(path: Path, content: bytes) -> None:
     except OSError as error:
         raise OSError(
             error.errno,
-            f"{path}: could not write the {len(content)} bytes of the encoder ({error.strerror}), and what was "
-            "there before is unchanged; free some space or choose another folder",
+            f"{path}: could not write the {len(content)} bytes of the encoder ({error.strerror}), and what "
+            "was there before is unchanged; free some space or choose another folder",
         ) from error

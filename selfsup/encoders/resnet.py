@@ -40,6 +40,7 @@ class ResNet(FrameEncoder):
         network.fc = nn.Identity()
         if in_channels != 3:
             network.conv1 = nn.Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+            # torchvision's own first weights
             nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
         if weights_path is not None:
             load_local(network, weights_path, head_keys=("fc.weight", "fc.bias"))
