@@ -1,24 +1,24 @@
 """Video files as tensors: the frames and the sound at given seconds."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-import av
 import numpy as np
 import torch
+from av import FFmpegError
 from torch import Tensor
 
-from selfsup.data.decoding import FrameTable, MissingFrame, Source, decode_with_pyav
-from selfsup.data.sound import SoundEnds, read_sound
+from selfsup.data.decoders import MissingFrameError, PyavDecoder, make_decoder
+from selfsup.data.frame_table import FrameTable, Source
+from selfsup.data.sound import SoundEndsError, read_sound, sound_stream
 
-# Seconds are computed in floating point by samplers: this much past either end is still the end.
+# Samplers compute seconds in floating point: this much past either end is still the end.
 SLACK_SECONDS = 1e-6
 
 
-class UnreadableVideo(ValueError):
-    """A file that cannot be used as a video. `path` names it and `reason` says why, in a few words."""
+class UnreadableVideo(ValueError):  # noqa: N818 (it says what it is)
+    """A file that cannot be used as a video. `path` names it; `reason` says why, in a few words."""
 
     def __init__(self, path: str | Path, reason: str = "") -> None:
         super().__init__(path, reason)
@@ -30,162 +30,158 @@ class UnreadableVideo(ValueError):
 
 
 class VideoReader:
-    """Frames and sound of one video file at given seconds; zero is when its first frame is shown.
+    """Frames and sound of one video file at given seconds; zero is when the first frame is shown.
 
-    Only what can really be decoded and shown counts, whatever the container declares: stream-copied cuts, truncated
-    files, variable frame rates, reordered frames and rotated recordings give the frame that a player would show.
+    Only what can be decoded and shown counts, whatever the container declares: stream-copied cuts, truncated
+    files, variable rates, reordered frames and rotated recordings give the frame that a player would show.
 
-    Attributes: `duration_seconds` (the end of the last frame), `fps` (mean), `num_frames`, `times_seconds` (float64 (F,)),
-    `width` and `height` (pixels as shown: rotated, not scaled), `rotation` (degrees clockwise that the file asks for),
-    `codec`, `has_audio`, `path`.
+    Arguments: `backend` is "pyav", "decord" or "torchcodec"; a file that the chosen one would read wrongly is
+    decoded by PyAV. `short_side_pixels` scales the frames while they are decoded, keeping their shape; None:
+    as they are.
 
-    Raises FileNotFoundError for a missing file, `UnreadableVideo` (a ValueError) for one that is not a usable video.
+    Attributes: `times_seconds`, float64 (F,), when each of the `num_frames` frames is shown, sorted, from 0;
+    `duration_seconds`, the end of the last one; `fps`, the mean; `width` and `height` in pixels as shown
+    (turned, not scaled); `rotation`, degrees clockwise that the file asks for; `codec`; `has_audio`; `path`.
+
+    Raises FileNotFoundError for a missing file, `UnreadableVideo` (a ValueError) for one that is not a usable
+    video.
     """
 
     def __init__(self, path: str | Path, backend: str = "pyav", short_side_pixels: int | None = None) -> None:
         self.path = Path(path)
         self.backend = backend
         self.short_side_pixels = short_side_pixels
-        self._source = self._open()
+        if short_side_pixels is not None and short_side_pixels < 1:
+            raise ValueError(f"{path}: short_side_pixels is {short_side_pixels}; it must be at least 1")
+        self._source = open_source(self.path)
         try:
+            self._pyav = PyavDecoder(self._source)
+            self._decoder = make_decoder(backend, self._source, self._pyav)
             self._take_table(self._source.read_table())
-        except UnreadableVideo:
+        except FFmpegError as error:
+            self.close()
+            raise UnreadableVideo(self.path, f"cannot be read ({error.strerror})") from error
+        except ValueError:
             self.close()
             raise
-
-    def _open(self) -> Source:
-        if not self.path.exists():
-            raise FileNotFoundError(f"{self.path}: no such file")
-        if not self.path.is_file():
-            raise UnreadableVideo(self.path, "is a folder or a device, not a video file")
-        if os.path.getsize(self.path) == 0:
-            raise UnreadableVideo(self.path, "is empty (0 bytes)")
-        try:
-            source = Source(self.path)
-        except (av.FFmpegError, OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise UnreadableVideo(self.path, f"cannot be opened as a video ({reason})") from error
-        kind = source.container.format.name
-        reason = ""
-        if "image" in kind or kind.endswith("_pipe"):
-            reason = "is an image, not a video"
-        elif source.video_stream() is None:
-            sound = bool(source.container.streams.audio)
-            reason = "holds sound only, no video" if sound else "holds no video that can be decoded"
-        if reason:
-            source.close()
-            raise UnreadableVideo(self.path, reason)
-        self.codec = source.stream.codec_context.codec.canonical_name
-        self.has_audio = any(s.codec_context is not None for s in source.container.streams.audio)
-        return source
+        self.codec: str = self._source.stream.codec_context.codec.canonical_name
+        self.has_audio = sound_stream(self._source.container) is not None
 
     def _take_table(self, table: FrameTable) -> None:
         if len(table) == 0:
             raise UnreadableVideo(self.path, "holds no frame that can be decoded")
         self._table = table
         tick_seconds = float(self._source.stream.time_base)
-        self.times_seconds = (table.pts - table.pts[0]) * tick_seconds
+        self.times_seconds: np.ndarray = (table.pts - table.pts[0]) * tick_seconds
         self.num_frames = len(table)
-        last_ticks = int(table.durations[-1])
-        if last_ticks <= 0:
-            gaps = np.diff(table.pts)
-            last_ticks = int(np.median(gaps)) if len(gaps) else max(1, round(0.04 / tick_seconds))
-        self.duration_seconds = float(self.times_seconds[-1]) + last_ticks * tick_seconds
+        last_seconds = float(table.durations[-1]) * tick_seconds
+        if last_seconds <= 0:
+            gaps = np.diff(self.times_seconds)
+            last_seconds = float(np.median(gaps)) if len(gaps) else 0.04
+        self.duration_seconds = float(self.times_seconds[-1]) + last_seconds
         self.fps = self.num_frames / self.duration_seconds
 
     @property
     def rotation(self) -> int:
-        if self._source.rotation is None:
-            self._decode(np.zeros(1, np.int64), None)
-        return -(self._source.rotation or 0) % 360
+        if self._pyav.turns is None:
+            try:
+                self._pyav.decode(self._table, np.zeros(1, np.int64), self._source.size)
+            except MissingFrameError:
+                return 0  # nothing can be shown in a wrong way
+        return -90 * (self._pyav.turns or 0) % 360
 
     @property
     def width(self) -> int:
-        context = self._source.stream.codec_context
-        return int(context.height if self.rotation % 180 else context.width)
+        return self._source.size[1 if self.rotation % 180 else 0]
 
     @property
     def height(self) -> int:
-        context = self._source.stream.codec_context
-        return int(context.width if self.rotation % 180 else context.height)
+        return self._source.size[0 if self.rotation % 180 else 1]
 
     def frames(self, times_seconds: Sequence[float]) -> Tensor:
-        """The frames whose presentation times are nearest, uint8 (T, 3, H, W), range [0, 255].
+        """The frames whose presentation times are nearest to `times_seconds`, uint8 (T, 3, H, W), in [0,
+        255].
 
-        Any order, duplicates allowed; each needed part of the file is decoded once, so that all times in one call is one
-        pass. Memory is channels-last. Raises ValueError for a time outside [0, duration_seconds].
+        Times may come in any order and repeat; each needed part of the file is decoded once, so that one call
+        for all times is one pass. The memory layout is channels-last. Raises ValueError for a time that is
+        not in [0, duration_seconds].
         """
-        indices = self._indices(times_seconds)
-        unique, inverse = np.unique(indices, return_inverse=True)
         try:
-            images = self._decode(unique, self._size())
-        except MissingFrame:
+            return self._frames(times_seconds)
+        except MissingFrameError:
             # The packets promised a frame that does not decode. Find out what does, and answer from that.
             self._take_table(self._source.count_frames())
-            unique, inverse = np.unique(self._indices(times_seconds), return_inverse=True)
-            images = self._decode(unique, self._size())
-        turns = (self._source.rotation or 0) // 90 % 4
-        stacked = np.stack([np.rot90(images[i], turns) for i in inverse])
-        return torch.from_numpy(stacked).permute(0, 3, 1, 2)
+        try:
+            return self._frames(times_seconds)
+        except MissingFrameError:
+            raise UnreadableVideo(self.path, "decodes differently each time") from None
 
-    def _decode(self, indices: np.ndarray, size: tuple[int, int] | None) -> list[np.ndarray]:
-        return decode_with_pyav(self._source, self._table, indices, size)
+    def _frames(self, times_seconds: Sequence[float]) -> Tensor:
+        unique, inverse = np.unique(self._indices(times_seconds), return_inverse=True)
+        images = self._decode(unique)
+        if not np.array_equal(inverse, np.arange(len(unique))):
+            images = images[inverse]
+        return torch.from_numpy(images).permute(0, 3, 1, 2)  # (T, H, W, 3) -> (T, 3, H, W)
 
-    def _size(self) -> tuple[int, int]:
-        """(width, height) to decode to, before rotation."""
-        context = self._source.stream.codec_context
-        width, height = context.width, context.height
-        if self.short_side_pixels is None:
-            return width, height
-        scale = self.short_side_pixels / min(width, height)
-        return max(1, round(width * scale)), max(1, round(height * scale))
+    def _decode(self, indices: np.ndarray) -> np.ndarray:
+        size = self._source.size  # as stored, before any turn
+        if self.short_side_pixels is not None:
+            scale = self.short_side_pixels / min(size)
+            size = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+        if self._decoder is not self._pyav:
+            shown_size = size[::-1] if self.rotation % 180 else size
+            try:
+                return self._decoder.decode(self._table, indices, shown_size)
+            except MissingFrameError:
+                self._decoder = self._pyav
+        return self._pyav.decode(self._table, indices, size)
 
     def _indices(self, times_seconds: Sequence[float]) -> np.ndarray:
+        """The frame nearest to each time, int64 (T,); the earlier one of two that are equally near."""
         times = np.asarray(times_seconds, np.float64)
         if times.ndim != 1 or len(times) == 0:
-            raise ValueError(f"{self.path}: frames() wants a list of seconds, got shape {times.shape}")
-        good = (times >= -SLACK_SECONDS) & (times <= self.duration_seconds + SLACK_SECONDS)
-        if not good.all():
-            bad = float(times[~good][0])
             raise ValueError(
-                f"{self.path}: no frame at {bad:.2f} s, the video "
-                + (
-                    f"ends at {self.duration_seconds:.2f} s; shorten the clip"
-                    if bad > 0
-                    else "starts at 0.00 s"
-                )
+                f"{self.path}: frames() needs a list of seconds, not an array of shape {times.shape}"
             )
-        right = np.clip(np.searchsorted(self.times_seconds, times), 1, max(1, self.num_frames - 1))
-        if self.num_frames == 1:
-            return np.zeros(len(times), np.int64)
-        nearer_left = times - self.times_seconds[right - 1] <= self.times_seconds[right] - times
-        return right - nearer_left
+        inside = (times >= -SLACK_SECONDS) & (times <= self.duration_seconds + SLACK_SECONDS)
+        if not inside.all():
+            bad = float(times[~inside][0])
+            bound = (
+                "starts at 0.00 s" if bad < 0 else f"ends at {self.duration_seconds:.2f} s; shorten the clip"
+            )
+            raise ValueError(f"{self.path}: no frame at {bad:.2f} s, the video {bound}")
+        borders = (self.times_seconds[1:] + self.times_seconds[:-1]) / 2
+        return np.searchsorted(borders, times, side="left")
 
     def audio(self, start_seconds: float, stop_seconds: float, rate_hz: int) -> Tensor:
-        """Mono sound, float32 (N,) in [-1, 1] with N = round((stop - start) * rate) exactly; channels are averaged.
+        """Mono sound, float32 (N,) in [-1, 1], N = round((stop - start) * rate) exactly; channels are
+        averaged.
 
-        Silence where the track starts late or has a hole. Raises ValueError where there is no track, or where it ends
-        before `stop_seconds`.
+        Silence where the track starts late or has a hole. Raises ValueError where there is no track, or where
+        it ends before `stop_seconds`.
         """
         if not self.has_audio:
             raise ValueError(f"{self.path}: has no sound track; leave it out or use a task without sound")
-        if not (-SLACK_SECONDS <= start_seconds < stop_seconds) or rate_hz < 1:
+        if not -SLACK_SECONDS <= start_seconds < stop_seconds < float("inf") or rate_hz < 1:
             raise ValueError(
-                f"{self.path}: no sound from {start_seconds:.2f} s to {stop_seconds:.2f} s at {rate_hz} Hz: "
-                "0 <= start < stop and a positive rate are needed"
+                f"{self.path}: no sound from {start_seconds:.2f} s to {stop_seconds:.2f} s at {rate_hz} Hz; "
+                "give 0 <= start < stop and a positive rate"
             )
         zero = float(self._table.pts[0]) * float(self._source.stream.time_base)
         try:
-            samples = read_sound(self._source.container, start_seconds + zero, stop_seconds + zero, rate_hz)
-        except SoundEnds as end:
+            samples = read_sound(self._source, start_seconds + zero, stop_seconds + zero, rate_hz)
+        except SoundEndsError as error:
+            end_seconds = max(0.0, error.seconds - zero)
             raise ValueError(
-                f"{self.path}: no sound at {stop_seconds:.2f} s, the track ends at {end.seconds - zero:.2f} s; "
+                f"{self.path}: no sound at {stop_seconds:.2f} s, the track ends at {end_seconds:.2f} s; "
                 "shorten the clip"
             ) from None
+        except FFmpegError as error:
+            raise UnreadableVideo(self.path, f"its sound cannot be read ({error.strerror})") from error
         return torch.from_numpy(samples)
 
     def close(self) -> None:
-        """Closes the file; the reader cannot be used afterwards."""
+        """Closes the file and frees the decoder; the reader cannot be used afterwards."""
         self._source.close()
 
     def __enter__(self) -> "VideoReader":
@@ -195,3 +191,29 @@ class VideoReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def open_source(path: Path) -> Source:
+    """Opens a file that holds a video; FileNotFoundError or `UnreadableVideo` for anything else."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    if not path.is_file():
+        raise UnreadableVideo(path, "is a folder or a device, not a video file")
+    if path.stat().st_size == 0:
+        raise UnreadableVideo(path, "is empty (0 bytes)")
+    try:
+        source = Source(path)
+    except FFmpegError as error:
+        raise UnreadableVideo(path, f"cannot be opened as a video ({error.strerror})") from error
+    kind = source.container.format.name
+    reason = ""
+    if "image" in kind or kind.endswith("_pipe"):
+        reason = "is an image, not a video"
+    elif source.stream is None:
+        reason = "holds sound only, no video" if source.container.streams.audio else "holds no video"
+    elif not all(source.size):
+        reason = "holds no frame that can be decoded"
+    if reason:
+        source.close()
+        raise UnreadableVideo(path, reason)
+    return source
