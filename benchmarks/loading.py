@@ -1,0 +1,184 @@
+"""How fast clips are read from video files in one process, against a bare decord loop over the same frames.
+
+    python benchmarks/loading.py --root DIR                     the table
+    python benchmarks/loading.py --root DIR --soak 5000         resident memory over so many clip reads
+
+Each row opens the file and returns a clip as a uint8 tensor, as a data loader does. Every reader gets the
+same files, the same frames and the same output size; repetitions take turns, so that a busy machine slows all
+of them alike. A ratio is the median over repetitions of (bare decord's seconds / the row's seconds): above 1
+is faster than decord.
+"""
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import decord
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from selfsup.data.reader import UnreadableVideo, VideoReader
+
+VIDEO_ENDINGS = {".mp4", ".avi", ".mkv", ".webm", ".mov", ".mpg", ".wmv"}
+Read = Callable[["Clip"], Tensor]
+
+
+@dataclass
+class Clip:
+    """One clip to read: frames by index and by seconds, at a given output size."""
+
+    path: str
+    indices: list[int]
+    times_seconds: list[float]
+    size: tuple[int, int]  # width, height
+    short_side_pixels: int
+
+
+def choose_clips(root: Path, frames: int, stride: int, short_side_pixels: int, count: int) -> list[Clip]:
+    """Clips at random places of the files that are long enough; unreadable files are left out."""
+    paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in VIDEO_ENDINGS)
+    generator = np.random.default_rng(0)
+    clips: list[Clip] = []
+    for path in (paths[i] for i in generator.permutation(len(paths))):
+        try:
+            reader = VideoReader(path)
+        except UnreadableVideo:
+            continue
+        with reader:
+            room = reader.num_frames - (frames - 1) * stride
+            if room < 1 or reader.rotation:
+                continue
+            indices = int(generator.integers(room)) + stride * np.arange(frames)
+            scale = short_side_pixels / min(reader.width, reader.height)
+            size = (round(reader.width * scale), round(reader.height * scale))
+            times = reader.times_seconds[indices].tolist()
+            clips.append(Clip(str(path), indices.tolist(), times, size, short_side_pixels))
+        if len(clips) == count:
+            break
+    return clips
+
+
+def read_decord(clip: Clip) -> Tensor:
+    width, height = clip.size
+    video = decord.VideoReader(clip.path, ctx=decord.cpu(0), width=width, height=height, num_threads=1)
+    return torch.from_numpy(video.get_batch(clip.indices).asnumpy()).permute(0, 3, 1, 2)
+
+
+def read_selfsup(clip: Clip, backend: str = "pyav") -> Tensor:
+    with VideoReader(clip.path, backend=backend, short_side_pixels=clip.short_side_pixels) as reader:
+        return reader.frames(clip.times_seconds)
+
+
+def read_selfsup_decord(clip: Clip) -> Tensor:
+    return read_selfsup(clip, "decord")
+
+
+def read_plain_pyav(clip: Clip) -> Tensor:
+    """The loop of most tutorials: decode from the start, count, convert what is wanted."""
+    images, wanted = [], set(clip.indices)
+    with av.open(clip.path) as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        for index, frame in enumerate(container.decode(video=0)):
+            if index in wanted:
+                images.append(frame.to_ndarray(format="rgb24", width=clip.size[0], height=clip.size[1]))
+            if index >= clip.indices[-1]:
+                break
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+
+
+def torchcodec_row() -> dict[str, Read]:
+    """The row of torchcodec where it loads (it needs FFmpeg's libraries on the machine), else none."""
+    try:
+        from torchcodec.decoders import VideoDecoder
+        from torchcodec.transforms import Resize
+    except (ImportError, OSError, RuntimeError) as error:
+        print(f"torchcodec does not load: {str(error).splitlines()[0]}")
+        return {}
+
+    def read(clip: Clip) -> Tensor:
+        resize = Resize(size=(clip.size[1], clip.size[0]))
+        video = VideoDecoder(clip.path, num_ffmpeg_threads=1, seek_mode="exact", transforms=[resize])
+        return video.get_frames_at(clip.indices).data
+
+    return {"torchcodec, exact": read}
+
+
+def compare(clips: list[Clip], rows: dict[str, Read], repetitions: int) -> None:
+    """Prints milliseconds a clip and the ratio to bare decord for each row."""
+    seconds: dict[str, list[float]] = {name: [] for name in rows}
+    names = list(rows)
+    for clip in clips:  # warm the page cache, and check that all rows read the same frames
+        images = {name: read(clip) for name, read in rows.items()}
+        for name in names[1:]:
+            # Means over 8 x 8 pixels: decoders differ in how they scale, not in what is seen.
+            coarse = [F.avg_pool2d(images[n].float(), 8) for n in (names[0], name)]
+            difference = (coarse[1] - coarse[0]).abs().mean().item()
+            if difference > 2.0:
+                print(f"{clip.path}: {name} reads other frames (mean difference {difference:.1f})")
+    for repetition in range(repetitions):
+        for name in names[repetition % len(names) :] + names[: repetition % len(names)]:
+            begin = time.perf_counter()
+            for clip in clips:
+                rows[name](clip)
+            seconds[name].append(time.perf_counter() - begin)
+    print(f"| {'reader':24} | ms a clip | of bare decord |\n|{'-' * 26}|{'-' * 11}|{'-' * 16}|")
+    for name in names:
+        ratio = statistics.median(b / s for b, s in zip(seconds[names[0]], seconds[name], strict=True))
+        milliseconds = statistics.median(seconds[name]) / len(clips) * 1e3
+        print(f"| {name:24} | {milliseconds:9.2f} | {ratio:14.2f} |")
+
+
+def resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def soak(clips: list[Clip], reads: int) -> None:
+    """Prints resident memory while clips are read over and over, and whether it stays flat."""
+    history = []
+    for number in range(1, reads + 1):
+        read_selfsup(clips[number % len(clips)])
+        if number % max(1, reads // 10) == 0:
+            history.append(resident_mib())
+            print(f"{number:6d} clips read: {history[-1]:.1f} MiB resident")
+    growth = history[-1] - history[len(history) // 2 - 1]
+    print(f"growth over the last half: {growth:+.1f} MiB: {'flat' if growth < 5 else 'NOT FLAT'}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--root", type=Path, required=True, help="folder of videos")
+    parser.add_argument("--frames", type=int, help="frames a clip (default: a table for 5 and one for 16)")
+    parser.add_argument(
+        "--stride", type=int, help="frames from one to the next (default: 6 for 5, 2 for others)"
+    )
+    parser.add_argument("--short-side", type=int, default=128, help="pixels (default: 128)")
+    parser.add_argument("--clips", type=int, default=100, help="clips a repetition (default: 100)")
+    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--soak", type=int, default=0, help="clips to read while memory is watched")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    decord.logging.set_level(decord.logging.QUIET)
+    rows: dict[str, Read] = {"bare decord": read_decord, "selfsup": read_selfsup}
+    rows |= {"selfsup, backend=decord": read_selfsup_decord, "plain PyAV": read_plain_pyav} | torchcodec_row()
+    for frames in [options.frames] if options.frames else [5, 16]:
+        stride = options.stride or (6 if frames == 5 else 2)
+        clips = choose_clips(options.root, frames, stride, options.short_side, options.clips)
+        print(f"\n{len(clips)} clips of {frames} frames, stride {stride}, short side {options.short_side}:\n")
+        if options.soak:
+            soak(clips, options.soak)
+        else:
+            compare(clips, rows, options.repetitions)
+
+
+if __name__ == "__main__":
+    main()
