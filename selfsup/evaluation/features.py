@@ -113,10 +113,11 @@ def labelled(
     return matrix, classes
 
 
-def check_known(known: NDArray[Any], name: str, labels: NDArray[Any]) -> None:
-    """ValueError where `labels` of the set `name` hold a class that `known`, the training labels, lack."""
+def check_known(known: NDArray[Any], labels: NDArray[Any], known_name: str, name: str) -> None:
+    """ValueError where `labels`, those of the set `name`, hold a class that `known` lacks."""
     if new := sorted(set(labels.tolist()) - set(known.tolist()), key=str):
+        classes = "class" if len(new) == 1 else "classes"
         raise ValueError(
-            f"the {name} split has {len(new)} of its classes in no training video "
-            f"({', '.join(map(str, new[:3]))}); move a group of each into train, or leave them out"
+            f"the {name} videos have {len(new)} {classes} that the {known_name} videos lack "
+            f"({', '.join(map(str, new[:3]))}); move a group of each into {known_name}, or leave them out"
         )

@@ -54,7 +54,7 @@ def knn(
     """
     gallery_x, gallery_y = labelled(gallery, gallery_labels, "gallery")
     query_x, query_y = labelled(queries, query_labels, "query")
-    check_known(gallery_y, "query", query_y)
+    check_known(gallery_y, query_y, "gallery", "query")
     if not 1 <= k <= len(gallery_x):
         raise ValueError(
             f"k={k} neighbours of a gallery of {len(gallery_x)} videos; choose 1 to {len(gallery_x)}"

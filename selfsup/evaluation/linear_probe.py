@@ -81,11 +81,11 @@ def linear_probe(
         raise ValueError(
             f"every training video has the label {str(known[0])!r}; a probe needs two classes or more"
         )
-    check_known(known, "test", test_y)
+    check_known(known, test_y, "train", "test")
 
     if val is not None and len(val_x := np.asarray(val)) > 0:
         val_x, val_y = labelled(val_x, [] if val_labels is None else val_labels, "val")
-        check_known(known, "val", val_y)
+        check_known(known, val_y, "train", "val")
         scores, predictors, finished = _fit_each(train_x, train_y, val_x, val_y, strengths, max_iterations)
     else:
         folds = _folds(train_x, train_y, train_groups, seed)

@@ -100,7 +100,7 @@ def test_k_is_chosen_on_val() -> None:
     [
         ({"k": 0}, "k=0 neighbours of a gallery of 3 videos; choose 1 to 3"),
         ({"k": 4}, "k=4 neighbours of a gallery of 3 videos"),
-        ({"query_labels": ["c"]}, r"the query split has 1 of its classes in no training video \(c\)"),
+        ({"query_labels": ["c"]}, r"the query videos have 1 class that the gallery videos lack \(c\)"),
         ({"gallery_labels": ["a", "b"]}, "3 gallery features but labels of shape"),
         ({"gallery_labels": ["a", None, "b"]}, "some gallery videos have no label"),
         ({"queries": [[np.nan, 0]]}, "some query features are not finite"),

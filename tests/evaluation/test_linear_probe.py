@@ -146,8 +146,8 @@ def test_a_solver_that_stops_early_says_so(splits: tuple[Split, Split, Split]) -
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"test_labels": [0, 1, 7]}, r"the test split has 1 of its classes in no training video \(7\)"),
-        ({"val_labels": [0, 9, 8]}, r"the val split has 2 of its classes in no training video \(8, 9\)"),
+        ({"test_labels": [0, 1, 7]}, r"the test videos have 1 class that the train videos lack \(7\)"),
+        ({"val_labels": [0, 9, 8]}, r"the val videos have 2 classes that the train videos lack \(8, 9\)"),
         ({"train_labels": [1] * 6}, "every training video has the label '1'; a probe needs two classes"),
         ({"train_labels": [0, 1]}, "6 train features but labels of shape"),
         ({"train_labels": [0, 1, None, 0, 1, 0]}, "some train videos have no label"),
