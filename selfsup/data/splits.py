@@ -138,15 +138,17 @@ def _divide(videos: list[Video], parts: dict[str, float], seed: int) -> list[Vid
 
     labels = Counter(video.label for video in videos)
     lacking = {part: {label: count * parts[part] for label, count in labels.items()} for part in parts}
+    room = {part: len(videos) * share for part, share in parts.items()}
     placed: dict[str, list[list[Video]]] = {part: [] for part in parts}
 
     def lack(part: str, group: list[Video]) -> tuple[float, float]:
         own = sum(lacking[part][video.label] for video in group) / len(group)
-        return round(own, 9), round(sum(lacking[part].values()), 9)
+        return round(own, 9), round(room[part], 9)
 
     for group in members:
         part = max(parts, key=lambda part: lack(part, group))
         placed[part].append(group)
+        room[part] -= len(group)
         for video in group:
             lacking[part][video.label] -= 1
     for part in parts:
