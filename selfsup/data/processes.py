@@ -1,0 +1,109 @@
+"""Runs a function over many items in processes that may crash or hang without taking the caller with them.
+
+`concurrent.futures` gives up on all items when one worker dies and cannot end one that hangs in native code.
+Decoders do both on broken files.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, Generic, TypeVar
+
+Item = TypeVar("Item")
+_IMPORT_SECONDS = 60.0
+
+
+@dataclass
+class Outcome(Generic[Item]):
+    """What became of one item: its `value`, or the `failure` of the process that held it."""
+
+    item: Item
+    value: Any = None
+    failure: str | None = None
+
+
+class _Worker:
+    """One process, one pipe, at most one item in flight."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        # Fork would copy the caller's threads' locks; spawn imports afresh.
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(function, theirs), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.item: Any = None
+        self.busy = False
+        self.fresh = True
+        self.deadline = float("inf")
+
+    def give(self, item: Any, timeout_seconds: float) -> None:
+        self.item, self.busy = item, True
+        self.deadline = time.monotonic() + timeout_seconds + (_IMPORT_SECONDS if self.fresh else 0.0)
+        self.pipe.send(item)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def _serve(function: Callable[[Any], Any], pipe: Connection) -> None:
+    while True:
+        try:
+            item = pipe.recv()
+        except EOFError:  # the caller has gone
+            return
+        pipe.send(function(item))
+
+
+def run_in_processes(
+    function: Callable[[Item], Any], items: Iterable[Item], *, processes: int, timeout_seconds: float
+) -> Iterator[Outcome[Item]]:
+    """Yields an `Outcome` an item, in the order in which they end.
+
+    `function` is importable and returns a picklable value; its own errors are its own to catch. An item whose
+    process dies, or does not answer within `timeout_seconds`, comes back with a `failure`, and a new process takes
+    the next item. The first item of a process is given a minute more, for the imports.
+    """
+    queue = iter(items)
+    workers = [_Worker(function) for _ in range(processes)]
+    try:
+        while True:
+            for worker in workers:
+                if not worker.busy:
+                    for item in queue:
+                        worker.give(item, timeout_seconds)
+                        break
+            busy = [worker for worker in workers if worker.busy]
+            if not busy:
+                return
+            patience = max(0.0, min(worker.deadline for worker in busy) - time.monotonic())
+            ready = wait([worker.pipe for worker in busy], timeout=patience)
+            for position, worker in enumerate(workers):
+                if not worker.busy:
+                    continue
+                outcome: Outcome[Item] | None = None
+                if worker.pipe in ready:
+                    try:
+                        outcome = Outcome(worker.item, value=worker.pipe.recv())
+                        worker.busy = worker.fresh = False
+                    except EOFError:
+                        worker.process.join()
+                        code = worker.process.exitcode
+                        outcome = Outcome(worker.item, failure=f"its process died (exit code {code})")
+                elif time.monotonic() >= worker.deadline:
+                    outcome = Outcome(worker.item, failure=f"no answer within {timeout_seconds:g} s")
+                if outcome is None:
+                    continue
+                if outcome.failure is not None:
+                    worker.end()
+                    workers[position] = _Worker(function)
+                yield outcome
+    finally:
+        for worker in workers:
+            worker.end()
