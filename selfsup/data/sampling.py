@@ -1,0 +1,73 @@
+"""Clip samplers: each asks one question of one video.
+
+A sampler is pure: all chance comes from the generator, so an example can be made again from its seed. Times are in
+seconds; the reader answers with the frame whose presentation time is nearest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from selfsup.data.index import VideoInfo
+from selfsup.data.reader import VideoReader
+
+
+class ClipSampler(Protocol):
+    """Asks one question of one video. Pure: all chance comes from `generator`."""
+
+    def __call__(self, video: VideoReader, info: VideoInfo, generator: torch.Generator) -> dict[str, Tensor]:
+        """Returns the example; "clip" is uint8 (C, T, H, W) as read, before any crop."""
+        ...
+
+    def refuse(self, info: VideoInfo) -> str | None:
+        """Why the question cannot be asked of this video, or None where it can."""
+        ...
+
+
+@dataclass(frozen=True)
+class UniformSampler:
+    """`num_frames` frames in the middles of equal parts of the whole video (Wang et al. 2016, arXiv 1608.00859,
+    in the deterministic form for testing)."""
+
+    num_frames: int = 8
+
+    def __call__(self, video: VideoReader, info: VideoInfo, generator: torch.Generator) -> dict[str, Tensor]:
+        middles = (np.arange(self.num_frames) + 0.5) / self.num_frames * info.duration_seconds
+        return {"clip": video.frames(middles.tolist()).transpose(0, 1)}
+
+    def refuse(self, info: VideoInfo) -> str | None:
+        return None
+
+
+def uniform(low: float, high: float, generator: torch.Generator) -> float:
+    """One number from [low, high)."""
+    return low + (high - low) * torch.rand((), generator=generator).item()
+
+
+def motion_weighted_start(
+    info: VideoInfo, window_seconds: float, generator: torch.Generator, *, cut_threshold: float = 0.25
+) -> float:
+    """The start, in seconds, of a window, drawn with a probability that grows with the motion in it.
+
+    The weight of a window is its mean frame difference, as Misra et al. 2016 (arXiv 1603.08561, section 3) weight by
+    the mean flow magnitude. A window in which a difference exceeds `cut_threshold` holds a cut, after which the first
+    and last frames are trivially unlike; it is drawn only where every window holds one. Where nothing moves, all
+    windows are alike.
+    """
+    slack = info.duration_seconds - window_seconds
+    if slack <= 0:
+        return 0.0
+    rate = info.motion_rate_hz
+    length = max(1, round(window_seconds * rate))
+    starts = max(1, min(int(slack * rate) + 1, len(info.motion) - length + 1))
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(info.motion, (0, length)), length)[:starts]
+    weights = windows.mean(axis=1) * (windows.max(axis=1) <= cut_threshold)
+    if weights.sum() <= 0:
+        weights = np.ones(starts)
+    start = int(torch.multinomial(torch.from_numpy(weights.astype(np.float64)), 1, generator=generator))
+    return min(slack, (start + torch.rand((), generator=generator).item()) / rate)
