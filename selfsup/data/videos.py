@@ -7,6 +7,8 @@ Nothing is decoded here. `split_videos` fills in the splits that the data do not
 import os
 from pathlib import Path
 
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
 from selfsup.data.listing import (
     VIDEO_SUFFIXES,
     Listing,
@@ -24,6 +26,7 @@ from selfsup.data.listing import (
 )
 from selfsup.data.published import hmdb51, kinetics, ucf101
 from selfsup.data.splits import split_videos
+from selfsup.data.synthetic import cached_synthetic
 
 __all__ = [
     "Listing",
@@ -34,6 +37,7 @@ __all__ = [
     "manifest",
     "printable",
     "split_videos",
+    "synthetic",
     "ucf101",
 ]
 
@@ -52,9 +56,7 @@ def folder(root: str | os.PathLike[str]) -> Listing:
     paths = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
     others = [path for path in files if path.suffix.lower() not in VIDEO_SUFFIXES]
     if not paths:
-        found = (
-            f"only {plural(len(others), 'other file')} ({some(others)})" if others else "the folder is empty"
-        )
+        found = f"only {plural(len(others), 'other file')} ({some(others)})" if others else "the folder is empty"
         raise ValueError(
             f"{printable(root)}: no video here, {found}; give a folder that holds, at any depth, files named "
             f"*{', *'.join(sorted(VIDEO_SUFFIXES))}"
@@ -64,13 +66,9 @@ def folder(root: str | os.PathLike[str]) -> Listing:
     by_split = all(is_split_name(name) for name in first_level)
     notes = []
     if others:
-        notes.append(
-            f"{printable(root)}: ignored {plural(len(others), 'file')} of other kinds ({some(others)})"
-        )
+        notes.append(f"{printable(root)}: ignored {plural(len(others), 'file')} of other kinds ({some(others)})")
     if not by_split and (doubtful := sorted(filter(is_split_name, first_level))):
-        rest = sorted(
-            f"{name}/" if name else "the folder itself" for name in first_level.difference(doubtful)
-        )
+        rest = sorted(f"{name}/" if name else "the folder itself" for name in first_level.difference(doubtful))
         notes.append(
             f"{printable(root)}: {some(doubtful)} read as a label, not as a split, since videos "
             f"also lie in {some(rest)}"
@@ -84,7 +82,7 @@ def folder(root: str | os.PathLike[str]) -> Listing:
 
 
 def manifest(
-    path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None, label: str = "label"
+    manifest: str | os.PathLike[str], root: str | os.PathLike[str] | None = None, label: str = "label"
 ) -> Listing:
     """A CSV file (commas, UTF-8) with a column `path` and, where known, `label`, `group` and `split`.
 
@@ -94,16 +92,14 @@ def manifest(
 
     Raises FileNotFoundError or ValueError, with the file, the line and the cure.
     """
-    path = Path(path)
+    path = Path(manifest)
     base = path.parent if root is None else existing(root)
     rows = read_table(path, required=("path",) if label == "label" else ("path", label))
     listed: dict[str, Video] = {}
     missing, repeated = [], 0
     for line, row in rows:
         if not row["path"]:
-            raise ValueError(
-                f"{printable(path)}, line {line}: no path in this row; write one or remove the row"
-            )
+            raise ValueError(f"{printable(path)}, line {line}: no path in this row; write one or remove the row")
         video = Video(
             base / row["path"],
             row.get(label) or None,
@@ -125,3 +121,23 @@ def manifest(
         refuse_missing(path, missing, len(rows), base)
     notes = [f"{printable(path)}: {plural(repeated, 'row')} repeated, read once"] if repeated else []
     return Listing(sorted_by_path(listed.values()), notes)
+
+
+def synthetic(
+    videos: int = 240,
+    synthetic_seed: int = 0,
+    static: bool = False,
+    label: str = "label",
+) -> Listing:
+    """The embedded videos, written into the user's cache folder on first use; see selfsup.data.synthetic.
+
+    `label` names the column of classes: label (the action), object or sound."""
+    with Progress(TextColumn("writing synthetic videos"), BarColumn(), TimeRemainingColumn(), transient=True) as bar:
+        row = bar.add_task("write", total=videos)
+        path = cached_synthetic(
+            videos=videos,
+            seed=synthetic_seed,
+            static=static,
+            progress=lambda done, total: bar.update(row, completed=done, total=total),
+        )
+    return manifest(path, label=label)

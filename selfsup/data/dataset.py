@@ -1,0 +1,154 @@
+"""Examples as a pure function of (seed, epoch, index), and batches that can be resumed in mid-epoch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from selfsup.data.index import VideoInfo
+from selfsup.data.reader import VideoReader
+from selfsup.data.sampling import ClipSampler
+
+Key = tuple[int, int]  # (epoch, index)
+
+
+def derive_seed(*parts: int) -> int:
+    """A seed in [0, 2**63) that depends on every part. Neighbouring parts give unrelated seeds."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Stands in a batch for a video that could not be read. Never replaced by another video."""
+
+    video: int
+    reason: str
+
+
+class ClipDataset(Dataset[dict[str, Tensor] | Failure]):
+    """Answers the key (epoch, index) with one example of video index % len(videos).
+
+    Args:
+        videos: what the index knows of each video.
+        sampler: the question.
+        crop: applied to the frames (C, T, H, W), uint8, in the worker.
+        seed: with the key, the source of all chance.
+        short_side_pixels: size at which frames are read.
+        backend: decoder, see `VideoReader`.
+    """
+
+    def __init__(
+        self,
+        videos: Sequence[VideoInfo],
+        sampler: ClipSampler,
+        crop: nn.Module,
+        *,
+        seed: int,
+        short_side_pixels: int,
+        backend: str,
+    ) -> None:
+        self.videos = videos
+        self.sampler = sampler
+        self.crop = crop
+        self.seed = seed
+        self.short_side_pixels = short_side_pixels
+        self.backend = backend
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, key: Key) -> dict[str, Tensor] | Failure:
+        epoch, index = key
+        number = index % len(self.videos)
+        info = self.videos[number]
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch, index))
+        try:
+            with VideoReader(info.path, backend=self.backend, short_side_pixels=self.short_side_pixels) as video:
+                example = self.sampler(video, info, generator)
+        except (ValueError, OSError) as error:
+            return Failure(number, str(error))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            frames = self.crop(example["clip"].transpose(0, 1))
+        example["clip"] = frames.transpose(0, 1).contiguous()
+        example["video"] = torch.tensor(number)
+        return example
+
+
+def collate(examples: Sequence[dict[str, Tensor] | Failure]) -> dict[str, Any]:
+    """Stacks what could be read; "failures" lists what could not."""
+    read = [example for example in examples if not isinstance(example, Failure)]
+    batch: dict[str, Any] = default_collate(read) if read else {}
+    batch["failures"] = [example for example in examples if isinstance(example, Failure)]
+    return batch
+
+
+class EpochBatches:
+    """Batches of keys for one process. Every epoch is a new permutation of the indices, known from its seed.
+
+    Args:
+        length: examples an epoch, over all processes.
+        batch_size: examples a batch and process.
+        seed: of the permutations.
+        rank, world_size: this process and their number. Each takes every `world_size`-th example; the incomplete
+            last batch is dropped, so that all processes have equally many, unless nothing else is left.
+    """
+
+    def __init__(self, length: int, batch_size: int, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        self.length = length
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self.start = 0  # batches of this epoch that were taken before a resume
+        self.left_out: Collection[int] = ()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        if epoch != self.epoch:
+            self.epoch, self.start = epoch, 0
+
+    def __len__(self) -> int:
+        return max(1, self.length // self.world_size // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
+        order = torch.randperm(self.length, generator=generator).tolist()[self.rank :: self.world_size]
+        for number in range(self.start, len(self)):
+            batch = order[number * self.batch_size : (number + 1) * self.batch_size]
+            # A batch without examples would end the epoch early: one quarantined key stays in it.
+            kept = [index for index in batch if index not in self.left_out] or batch[:1]
+            yield [(self.epoch, index) for index in kept]
+
+
+class ResumableLoader(DataLoader):
+    """A data loader that Lightning can stop after any batch and take up again at the next."""
+
+    def __init__(self, dataset: ClipDataset, batches: EpochBatches, **options: Any) -> None:
+        super().__init__(dataset, batch_sampler=batches, collate_fn=collate, **options)
+        self.batches = batches
+        self.taken = 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        self.taken = self.batches.start
+        for batch in super().__iter__():
+            self.taken += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the next batch lies. A finished epoch is the start of the next."""
+        if self.taken >= len(self.batches):
+            return {"epoch": self.batches.epoch + 1, "start": 0}
+        return {"epoch": self.batches.epoch, "start": self.taken}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Takes the place that `state_dict` gave."""
+        self.batches.epoch, self.batches.start = state["epoch"], state["start"]
