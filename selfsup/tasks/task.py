@@ -1,0 +1,117 @@
+"""The contract of every task: how an encoder is taught."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from selfsup.data.dataset import derive_seed
+from selfsup.data.sampling import ClipSampler
+from selfsup.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from selfsup.encoders.encoder import Encoder, FrameEncoder
+
+
+class Task(pl.LightningModule):
+    """Teaches an encoder. A subclass writes one method, `step`.
+
+    All chance of a training step, that of dropout too, follows from (seed, epoch, batch, process), so a run that was
+    interrupted goes on as if it had not been. The seed is the one given to `pytorch_lightning.seed_everything`.
+
+    Args:
+        encoder: what is taught. Its normalisation is kept where it was loaded from a file.
+        sampler: the question that the data module puts to each video.
+        optimizer: called with the parameters.
+        schedule: called with (optimizer, total_steps=…); None keeps the learning rate.
+        augment: modules on float clips (B, C, T, H, W) in [0, 1], applied in training only, on the device.
+
+    Attributes:
+        chance: what a guess scores, for the entries of `step` that can be guessed.
+    """
+
+    chance: Mapping[str, float] = {}
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        sampler: ClipSampler,
+        optimizer: Callable[..., Optimizer],
+        schedule: Callable[..., Any] | None = None,
+        augment: Sequence[nn.Module] = (),
+    ) -> None:
+        super().__init__()
+        # Channels last is what the convolutions of CPUs and tensor cores want (measured 1.5 to 2.5 times as fast).
+        last = torch.channels_last if isinstance(encoder, FrameEncoder) else torch.channels_last_3d
+        for module in encoder.modules():
+            if isinstance(module, nn.Conv2d | nn.Conv3d):
+                module.to(memory_format=last)
+        self.encoder = encoder
+        self.sampler = sampler
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.augment = nn.Sequential(*augment)
+        known = encoder.input
+        mean, std = (known.mean, known.std) if known is not None else (IMAGENET_MEAN, IMAGENET_STD)
+        self.mean, self.std = tuple(mean), tuple(std)
+
+    def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One batch, "clip" normalised float (B, C, T, H, W), to scalars: "loss", and what else is logged.
+
+        Written by the subclass.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.step")  # abstract
+
+    def normalize(self, clip: Tensor) -> Tensor:
+        """Float clip (B, C, T, H, W) in [0, 1] to zero mean and unit deviation a channel."""
+        mean = clip.new_tensor(self.mean).view(-1, 1, 1, 1)
+        std = clip.new_tensor(self.std).view(-1, 1, 1, 1)
+        return (clip - mean) / std
+
+    def prepare(self, clip: Tensor) -> Tensor:
+        """Clip (B, C, T, H, W), uint8, to the normalised float that `step` takes; augmented in training mode."""
+        scaled = clip.float() / 255.0
+        return self.normalize(self.augment(scaled) if self.training else scaled)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor | None:
+        """Seeds the step, then `step`. A batch in which no video could be read is skipped."""
+        seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
+        torch.manual_seed(derive_seed(seed, self.current_epoch, batch_idx, self.global_rank))
+        return self._logged_step(batch, "train")
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """`step` without augmentation, averaged over the split and over processes."""
+        self._logged_step(batch, "val")
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """`step` without augmentation, averaged over the split and over processes."""
+        self._logged_step(batch, "test")
+
+    def _logged_step(self, batch: dict[str, Any], stage: str) -> Tensor | None:
+        if "clip" not in batch:
+            return None
+        outputs = self.step({**batch, "clip": self.prepare(batch["clip"])})
+        for name, value in outputs.items():
+            self.log(
+                f"{stage}/{name}",
+                value.detach(),
+                batch_size=len(batch["clip"]),
+                prog_bar=name in ("loss", *self.chance),
+                on_step=stage == "train",
+                on_epoch=stage != "train",
+                sync_dist=stage != "train",
+            )
+        return outputs["loss"]
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer over the parameters that want a gradient, and the schedule, stepped after each batch."""
+        optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
+        if self.schedule is None:
+            return optimizer
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = self.schedule(optimizer, total_steps=steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
