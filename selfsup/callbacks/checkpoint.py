@@ -1,0 +1,122 @@
+"""Checkpoints that survive: written whole or not at all, by the epoch, by the clock, and before a stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+
+LAST = "last.ckpt"
+
+
+class Stopped(Exception):  # noqa: N818
+    """The run was asked to stop by `signal_number`, and saved a checkpoint first."""
+
+    def __init__(self, signal_number: int, checkpoint: Path) -> None:
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}; resume with resume=last")
+        self.signal_number = signal_number
+        self.checkpoint = checkpoint
+
+
+class Checkpoint(pl.Callback):
+    """Writes `last.ckpt` after every epoch, every `every_minutes`, and before SIGTERM or Ctrl-C end the run.
+
+    The file is written beside and renamed, so a reader never sees half of it, and a failed write leaves the one
+    before it as it was. A second Ctrl-C ends the run at once.
+
+    Args:
+        folder: where `last.ckpt` lies.
+        every_minutes: None for epochs only.
+    """
+
+    def __init__(self, folder: str, every_minutes: float | None = 15.0) -> None:
+        self.folder = Path(folder)
+        self.every_minutes = every_minutes
+        self.asked: int | None = None
+        self._saved_at = time.monotonic()
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes over SIGTERM and SIGINT: a step is never cut in half."""
+        self._saved_at = time.monotonic()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._handlers[number] = signal.signal(number, self._ask)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Saves where the clock or a signal wants it."""
+        due = self.every_minutes is not None and time.monotonic() - self._saved_at > 60 * self.every_minutes
+        asked = self.asked is not None
+        if trainer.world_size > 1:  # all processes must come to the same decision
+            asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
+            due = trainer.strategy.reduce_boolean_decision(due, all=False)
+        if asked or due:
+            self._save(trainer)
+        if asked:
+            raise Stopped(self.asked or signal.SIGTERM, self.folder / LAST)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Saves; Lightning has validated by then."""
+        self._save(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Gives the signals back."""
+        self._restore_signals()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Gives the signals back."""
+        self._restore_signals()
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = number
+
+    def _restore_signals(self) -> None:
+        while self._handlers:
+            number, handler = self._handlers.popitem()
+            signal.signal(number, handler)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        path = self.folder / LAST
+        part = path.with_suffix(".part")
+        try:
+            trainer.save_checkpoint(part)
+            if trainer.is_global_zero:
+                os.replace(part, path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            kept = "the checkpoint before it is intact" if path.exists() else "there is none before it"
+            raise OSError(
+                f"{path}: the checkpoint of step {trainer.global_step} could not be written "
+                f"({error.strerror or error}); {kept}; free some space and go on with resume=last"
+            ) from error
+        self._saved_at = time.monotonic()
+
+
+def find_checkpoint(resume: str | None, folder: Path) -> Path | None:
+    """The file to resume from. `last` is that of the run's folder, or None where the run has not begun.
+
+    Raises:
+        FileNotFoundError: a path that is not there.
+    """
+    if resume is None:
+        return None
+    if resume == "last":
+        return folder / LAST if (folder / LAST).exists() else None
+    path = Path(resume)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no checkpoint to resume from; give a file, or resume=last")
+    return path
+
+
+def progress_of(checkpoint: Mapping[str, Any]) -> str:
+    """One sentence on how far a checkpoint is."""
+    return f"epoch {checkpoint['epoch']}, step {checkpoint['global_step']}"
