@@ -1,0 +1,174 @@
+"""Pretrains an encoder: `python train.py`, `selfsup train` or `python -m selfsup.train`, with key=value overrides."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
+from pytorch_lightning.loggers import CSVLogger, Logger
+from rich.console import Console
+from rich.table import Table
+
+from selfsup import weights
+from selfsup.callbacks.checkpoint import Stopped, find_checkpoint
+from selfsup.callbacks.quarantine import Quarantine
+from selfsup.data.datamodule import VideoDataModule
+from selfsup.encoders.encoder import Encoder, InputSpecification
+from selfsup.precision import best_precision
+from selfsup.tasks.task import Task
+
+_HERE = Path(__file__).parent
+# In a wheel the tree travels inside the package; in a checkout it lies beside it.
+CONFIGURATION = next(path for path in (_HERE / "conf", _HERE.parent / "conf") if path.is_dir())
+
+
+def train(config: DictConfig, folder: Path) -> dict[str, Any]:
+    """Runs one training and returns its summary.
+
+    Writes encoder.safetensors, last.ckpt, metrics.csv, summary.json and left_out.json into `folder`.
+    """
+    console = Console()
+    pl.seed_everything(config.seed, verbose=False)
+    encoder: Encoder = instantiate(config.encoder)
+    task: Task = instantiate(config.task, _partial_=True)(encoder=encoder)
+    data: VideoDataModule = instantiate(config.data, _partial_=True)(sampler=task.sampler)
+    probe = instantiate(config.probe)
+    before = copy.deepcopy(encoder)
+
+    data.setup()
+    counts = ", ".join(f"{len(videos)} {split}" for split, videos in data.videos.items())
+    console.print(f"videos: {counts}")
+    for note in data.notes:
+        console.print(f"  {note}", highlight=False)
+    data.write_left_out(folder / "left_out.json")
+
+    checkpoint = find_checkpoint(config.resume, folder)
+    if checkpoint is not None:
+        console.print(f"resuming from {checkpoint}")
+    quarantine = Quarantine(data, data.max_failed_fraction)
+    trainer = make_trainer(config, folder, [instantiate(config.checkpoint), quarantine], checkpoint)
+    trainer.fit(task, data, ckpt_path=checkpoint)
+    held_out = "test" if data.videos["test"] else "val"
+    measured: dict[str, float] = {}
+    if data.videos[held_out]:
+        measured = dict(trainer.test(task, data.test_dataloader() or data.val_dataloader(), verbose=False)[0])
+    if not trainer.is_global_zero:
+        return {}
+
+    encoder.cpu()
+    specification = InputSpecification(size_pixels=data.size_pixels, mean=task.mean, std=task.std, fps=None)
+    name = HydraConfig.get().runtime.choices["task"]
+    weights.save(encoder, folder / "encoder.safetensors", input=specification, task=name, data=data.description())
+    rows = probe({"before": before, "learned": encoder}, data, task.normalize) if data.classes() else []
+    summary = {
+        "task": name,
+        "data": data.description(),
+        "seed": config.seed,
+        "pretext": [
+            {"figure": figure, "split": held_out, "value": measured[f"test/{figure}"], "chance": chance}
+            for figure, chance in task.chance.items()
+            if f"test/{figure}" in measured
+        ],
+        "probes": rows,
+        "quarantined": quarantine.rows(),
+        "folder": str(folder),
+    }
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    print_summary(summary, console)
+    return summary
+
+
+def make_trainer(config: DictConfig, folder: Path, callbacks: list[pl.Callback], checkpoint: Path | None) -> pl.Trainer:
+    """The Lightning trainer of the configuration, its precision chosen where it says auto."""
+    settings = OmegaConf.to_container(config.trainer, resolve=True)
+    assert isinstance(settings, dict)
+    if settings.get("precision") == "auto":
+        settings["precision"] = best_precision(settings["accelerator"])
+    loggers: dict[str, Logger] = {name: instantiate(logger) for name, logger in config.logger.items()}
+    if checkpoint is not None:
+        keep_metrics(loggers["csv"], folder / "metrics.csv", torch.load(checkpoint, weights_only=True)["global_step"])
+    return instantiate(settings, callbacks=callbacks, logger=list(loggers.values()))
+
+
+def keep_metrics(logger: Logger, path: Path, step: int) -> None:
+    """Lets a resumed run go on in the metrics.csv of the run before it, from `step`.
+
+    Lightning's CSVLogger would remove the file when it opens it.
+    """
+    assert isinstance(logger, CSVLogger), "conf/logger keeps a CSV logger in every option"
+    if not path.exists():
+        return
+    with open(path, encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        rows = [row for row in reader if int(row["step"]) < step]
+    writer = logger.experiment
+    writer.metrics_keys = sorted(reader.fieldnames or [])
+    writer.metrics = [{name: value for name, value in row.items() if value != ""} for row in rows]
+
+
+def quiet() -> None:
+    """Silences what Lightning says in every run and nobody can act on; its other warnings stay."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (
+        ".*Experiment logs directory .* exists",  # it is the run's own folder
+        ".*is smaller than the logging interval",
+        ".*does not have many workers",  # data.num_workers says it, and why
+        ".*isinstance.treespec, LeafSpec.* is deprecated",
+        ".*Trying to infer the `batch_size`",
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def print_summary(summary: dict[str, Any], console: Console) -> None:
+    """The table that ends a run."""
+    table = Table(title=f"{summary['task']}, seed {summary['seed']}")
+    for column in ("figure", "before", "learned", "chance"):
+        table.add_column(column, justify="left" if column == "figure" else "right")
+    for row in summary["pretext"]:
+        name = f"{summary['task']} {row['figure']} ({row['split']} videos)"
+        table.add_row(name, "", f"{row['value']:.1%}", f"{row['chance']:.1%}")
+    for row in summary["probes"]:
+        table.add_row(row["figure"], f"{row['before']:.1%}", f"{row['learned']:.1%}", f"{row['chance']:.1%}")
+    console.print(table)
+    if summary["quarantined"]:
+        console.print(f"{len(summary['quarantined'])} videos failed during the run: see summary.json")
+    console.print(f"run folder: {summary['folder']}", highlight=False, soft_wrap=True)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIGURATION), config_name="train")
+def main(config: DictConfig) -> None:
+    """Entry point. What a user can mend ends in one sentence and exit code 2; a stop by signal n in 128 + n."""
+    quiet()
+    if not os.environ.get("WANDB_API_KEY") and not Path("~/.netrc").expanduser().exists():
+        os.environ.setdefault("WANDB_MODE", "offline")
+    try:
+        train(config, Path(HydraConfig.get().runtime.output_dir))
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(128 + stop.signal_number)
+    except (ValueError, OSError, InstantiationException, MissingMandatoryValue) as error:
+        cause = error.__cause__ if isinstance(error, InstantiationException) else error
+        expected = isinstance(cause, ValueError | OSError | MissingMandatoryValue)
+        if os.environ.get("HYDRA_FULL_ERROR") == "1" or not expected:
+            raise
+        print(f"error: {cause}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
