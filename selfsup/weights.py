@@ -42,9 +42,7 @@ FIELDS = {
 }
 
 
-def save(
-    encoder: Encoder, path: str | Path, *, input: InputSpecification, task: str, data: dict[str, object]
-) -> None:
+def save(encoder: Encoder, path: str | Path, *, input: InputSpecification, task: str, data: dict[str, object]) -> None:
     """Writes the encoder to `path`, whole or not at all; a file that was there stays until then.
 
     Args:
@@ -69,9 +67,7 @@ def save(
     }
     metadata = {KEY: _to_json(description, f"{path}: the description of the encoder")}
     # Cloned: safetensors refuses tensors that share memory. Contiguous: it knows no channels_last.
-    tensors = {
-        name: tensor.detach().cpu().contiguous().clone() for name, tensor in encoder.state_dict().items()
-    }
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in encoder.state_dict().items()}
     _write(Path(path), to_bytes(tensors, metadata))
 
 
@@ -131,9 +127,7 @@ def load(path: str | Path, encoder_classes: Sequence[type[Encoder]] = ()) -> Enc
         state = {name: file.get_tensor(name) for name in found}
     for name, tensor in encoder.state_dict().items():
         if tensor.is_floating_point() != state[name].is_floating_point():
-            raise ValueError(
-                f"{path}: {name} holds {state[name].dtype}, not {tensor.dtype}; export the encoder again"
-            )
+            raise ValueError(f"{path}: {name} holds {state[name].dtype}, not {tensor.dtype}; export the encoder again")
     encoder.load_state_dict(state, strict=True)
     encoder.input = _input(path, metadata["input"])
     encoder.source = metadata
@@ -153,9 +147,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(KEY)
     except SafetensorError as error:
-        raise ValueError(
-            f"{path}: not a safetensors file, or cut short ({error}); copy or export it again"
-        ) from error
+        raise ValueError(f"{path}: not a safetensors file, or cut short ({error}); copy or export it again") from error
     if text is None:
         raise ValueError(
             f"{path}: holds tensors but no description of an encoder; give a file written by "
@@ -164,9 +156,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     try:
         metadata = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{path}: the description is not JSON ({error}); export the encoder again"
-        ) from error
+        raise ValueError(f"{path}: the description is not JSON ({error}); export the encoder again") from error
     _check_metadata(path, metadata)
     return metadata
 
@@ -207,9 +197,7 @@ def _find_class(path: Path, name: str, encoder_classes: Sequence[type[Encoder]])
     module_name, _, class_name = name.rpartition(".")
     package = selfsup.encoders
     # Only modules that lie in the folder of the encoders are imported, so a name can run nothing else.
-    if module_name in {
-        f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)
-    }:
+    if module_name in {f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)}:
         found = vars(importlib.import_module(module_name)).get(class_name)
         if isinstance(found, type) and issubclass(found, Encoder) and found.__module__ == module_name:
             return found
@@ -244,9 +232,7 @@ def _to_json(value: Any, what: str) -> str:
     try:
         return json.dumps(value, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{what} cannot be written as JSON ({error}); give numbers, text, lists and dicts"
-        ) from error
+        raise ValueError(f"{what} cannot be written as JSON ({error}); give numbers, text, lists and dicts") from error
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -31,9 +31,7 @@ class C3D(Encoder):
         ValueError: weights that do not fit; in `forward`, fewer than 8 frames or 16 pixels.
     """
 
-    def __init__(
-        self, in_channels: int = 3, batch_norm: bool = True, weights_path: str | None = None
-    ) -> None:
+    def __init__(self, in_channels: int = 3, batch_norm: bool = True, weights_path: str | None = None) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.batch_norm = batch_norm
@@ -52,9 +50,7 @@ class C3D(Encoder):
             conv4=[nn.MaxPool3d(kernel_size=2), *layer(256, 512), *layer(512, 512)],
             conv5=[nn.MaxPool3d(kernel_size=2), *layer(512, 512), *layer(512, 512)],
         )
-        self.stages = nn.Sequential(
-            OrderedDict((name, nn.Sequential(*parts)) for name, parts in stages.items())
-        )
+        self.stages = nn.Sequential(OrderedDict((name, nn.Sequential(*parts)) for name, parts in stages.items()))
         if weights_path is not None:
             load_local(self, weights_path, head_keys=())
 

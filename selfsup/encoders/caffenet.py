@@ -70,9 +70,7 @@ class CaffeNet(FrameEncoder):
         if fully_connected:
             stages["fc6"] = [*layer(256, 4096, 6, 1, 0, 1, bias=1.0, std=0.005), nn.Dropout(0.5)]
             stages["fc7"] = [*layer(4096, 4096, 1, 1, 0, 1, bias=1.0, std=0.005), nn.Dropout(0.5)]
-        self.stages = nn.Sequential(
-            OrderedDict((name, nn.Sequential(*parts)) for name, parts in stages.items())
-        )
+        self.stages = nn.Sequential(OrderedDict((name, nn.Sequential(*parts)) for name, parts in stages.items()))
         if weights_path is not None:
             load_local(self, weights_path, head_keys=())
 

@@ -27,16 +27,10 @@ class InputSpecification:
     fps: float | None
 
     def __post_init__(self) -> None:
-        if (
-            isinstance(self.size_pixels, bool)
-            or not isinstance(self.size_pixels, int)
-            or self.size_pixels < 1
-        ):
+        if isinstance(self.size_pixels, bool) or not isinstance(self.size_pixels, int) or self.size_pixels < 1:
             raise ValueError(f"input.size_pixels is {self.size_pixels!r}; give a whole number of at least 1")
         if len(self.mean) != len(self.std) or not self.mean:
-            raise ValueError(
-                f"input.mean {self.mean} and input.std {self.std} must hold one number a channel"
-            )
+            raise ValueError(f"input.mean {self.mean} and input.std {self.std} must hold one number a channel")
         if not all(map(math.isfinite, self.mean)):
             raise ValueError(f"input.mean {self.mean} must hold finite numbers")
         if not all(math.isfinite(value) and value > 0 for value in self.std):

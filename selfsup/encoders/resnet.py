@@ -28,9 +28,7 @@ class ResNet(FrameEncoder):
     def __init__(self, depth: int = 18, in_channels: int = 3, weights_path: str | None = None) -> None:
         super().__init__()
         if depth not in NETWORKS:
-            raise ValueError(
-                f"depth is {depth!r}; torchvision's ResNets have depth {', '.join(map(str, NETWORKS))}"
-            )
+            raise ValueError(f"depth is {depth!r}; torchvision's ResNets have depth {', '.join(map(str, NETWORKS))}")
         self.depth = depth
         self.in_channels = in_channels
         self.weights_path = weights_path

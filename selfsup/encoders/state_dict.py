@@ -47,9 +47,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"{path}: not a readable state dict ({reason}); download or write it again"
-        ) from error
+        raise ValueError(f"{path}: not a readable state dict ({reason}); download or write it again") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(
             f"{path}: holds a {type(state).__name__} that does not map names to tensors; "

@@ -55,13 +55,9 @@ class Timm(FrameEncoder):
         timm = _import_timm()
         options = _options(timm, name, img_size)
         try:
-            network = timm.create_model(
-                name, pretrained=False, in_chans=in_channels, num_classes=0, **options
-            )
+            network = timm.create_model(name, pretrained=False, in_chans=in_channels, num_classes=0, **options)
         except TypeError as error:
-            raise ValueError(
-                f"timm's {name} does not take {options} ({error}); leave img_size null"
-            ) from error
+            raise ValueError(f"timm's {name} does not take {options} ({error}); leave img_size null") from error
         self.dim = network.num_features
         if weights_path is not None:
             load_local(network, weights_path, _head_keys(network))

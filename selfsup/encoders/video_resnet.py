@@ -41,9 +41,7 @@ class VideoResNet(Encoder):
         if in_channels != 3:
             first = network.stem[0]
             first.in_channels = in_channels
-            first.weight = nn.Parameter(
-                first.weight.new_empty(first.out_channels, in_channels, *first.kernel_size)
-            )
+            first.weight = nn.Parameter(first.weight.new_empty(first.out_channels, in_channels, *first.kernel_size))
             # torchvision's own first weights
             nn.init.kaiming_normal_(first.weight, mode="fan_out", nonlinearity="relu")
         if weights_path is not None:

@@ -14,7 +14,7 @@ def test_has_torchvisions_parameters_without_the_head(depth: int, parameters: in
 
 
 def test_an_unknown_depth_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="depth is 20; .* 18, 34, 50, 101, 152"):
+    with pytest.raises(ValueError, match=r"depth is 20; .* 18, 34, 50, 101, 152"):
         ResNet(20)
 
 
