@@ -25,7 +25,7 @@ from safetensors.torch import save as to_bytes
 
 import selfsup
 import selfsup.encoders
-from selfsup.encoders.encoder import Encoder, InputSpecification
+from selfsup.encoders.encoder import Encoder, FrameEncoder, InputSpecification
 from selfsup.encoders.state_dict import explain_mismatch, shapes
 
 FORMAT = 1  # raised when a file of today's kind can no longer be read by yesterday's code
@@ -199,7 +199,8 @@ def _find_class(path: Path, name: str, encoder_classes: Sequence[type[Encoder]])
     # Only modules that lie in the folder of the encoders are imported, so a name can run nothing else.
     if module_name in {f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)}:
         found = vars(importlib.import_module(module_name)).get(class_name)
-        if isinstance(found, type) and issubclass(found, Encoder) and found.__module__ == module_name:
+        abstract = found in (Encoder, FrameEncoder)
+        if isinstance(found, type) and issubclass(found, Encoder) and found.__module__ == module_name and not abstract:
             return found
     raise ValueError(
         f"{path}: names the class {name!r}, which is no encoder of selfsup.encoders; "

@@ -45,8 +45,16 @@ CASES = {
 }
 
 
-# Of a class whose other case runs every time.
-SLOW = ("resnet50", "caffenet without batch norm", "c3d plain", "timm vit of one size")
+# Of a class whose other cases run every time.
+SLOW = (
+    "resnet50",
+    "caffenet without batch norm",
+    "c3d plain",
+    "r3d18",
+    "timm resnet18",
+    "timm efficientnet",
+    "timm vit of one size",
+)
 PARAMETERS = [
     pytest.param(name, id=name.replace(" ", "-"), marks=[pytest.mark.slow] if name in SLOW else []) for name in CASES
 ]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from selfsup.encoders.c3d import C3D
+from selfsup.encoders.caffenet import CaffeNet
 from selfsup.encoders.resnet import ResNet
 from selfsup.encoders.state_dict import explain_mismatch, load_local
 
@@ -68,9 +68,9 @@ def test_another_number_of_channels_is_explained(tmp_path) -> None:
 
 
 def test_an_encoders_own_state_dict_loads(tmp_path) -> None:
-    encoder = C3D()
-    torch.save(encoder.state_dict(), tmp_path / "c3d.pth")
-    loaded = C3D(weights_path=str(tmp_path / "c3d.pth"))
+    encoder = CaffeNet()
+    torch.save(encoder.state_dict(), tmp_path / "own.pth")
+    loaded = CaffeNet(weights_path=str(tmp_path / "own.pth"))
     assert all(torch.equal(a, b) for a, b in zip(encoder.parameters(), loaded.parameters(), strict=True))
 
 
