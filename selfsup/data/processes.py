@@ -6,7 +6,9 @@ Decoders do both on broken files.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -29,22 +31,38 @@ class Outcome(Generic[Item]):
 class _Worker:
     """One process, one pipe, at most one item in flight."""
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
+    def __init__(self, function: Callable[[Any], Any], timeout_seconds: float) -> None:
         # Fork would copy the caller's threads' locks; spawn imports afresh.
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(function, theirs), daemon=True)
         self.process.start()
         theirs.close()
+        self.timeout_seconds = timeout_seconds
         self.item: Any = None
         self.busy = False
         self.fresh = True
         self.deadline = float("inf")
 
-    def give(self, item: Any, timeout_seconds: float) -> None:
+    def give(self, item: Any) -> None:
         self.item, self.busy = item, True
-        self.deadline = time.monotonic() + timeout_seconds + (_IMPORT_SECONDS if self.fresh else 0.0)
-        self.pipe.send(item)
+        self.deadline = time.monotonic() + self.timeout_seconds + (_IMPORT_SECONDS if self.fresh else 0.0)
+        with contextlib.suppress(BrokenPipeError):  # `answer` will tell that it died
+            self.pipe.send(item)
+
+    def answer(self) -> Outcome[Any] | None:
+        """What became of the item in flight, or None where it is not known yet."""
+        try:
+            if self.pipe.poll():
+                outcome: Outcome[Any] = Outcome(self.item, value=self.pipe.recv())
+                self.busy = self.fresh = False
+                return outcome
+        except (EOFError, OSError):  # OSError where it died before it read the item, or in the middle of its answer
+            self.process.join(timeout=5.0)
+            return Outcome(self.item, failure=f"its process died (exit code {self.process.exitcode})")
+        if time.monotonic() >= self.deadline:
+            return Outcome(self.item, failure=f"no answer within {self.timeout_seconds:g} s")
+        return None
 
     def end(self) -> None:
         self.process.kill()
@@ -53,6 +71,7 @@ class _Worker:
 
 
 def _serve(function: Callable[[Any], Any], pipe: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's, who ends this process
     while True:
         try:
             item = pipe.recv()
@@ -71,38 +90,32 @@ def run_in_processes(
     the next item. The first item of a process is given a minute more, for the imports.
     """
     queue = iter(items)
-    workers = [_Worker(function) for _ in range(processes)]
+    workers = [_Worker(function, timeout_seconds) for _ in range(processes)]
     try:
         while True:
-            for worker in workers:
-                if not worker.busy:
-                    for item in queue:
-                        worker.give(item, timeout_seconds)
-                        break
+            for position, worker in enumerate(workers):
+                if worker.busy:
+                    continue
+                if not worker.process.is_alive():  # it died after its last answer: no fault of the next item
+                    worker.end()
+                    workers[position] = worker = _Worker(function, timeout_seconds)
+                for item in queue:
+                    worker.give(item)
+                    break
             busy = [worker for worker in workers if worker.busy]
             if not busy:
                 return
             patience = max(0.0, min(worker.deadline for worker in busy) - time.monotonic())
-            ready = wait([worker.pipe for worker in busy], timeout=patience)
+            wait([worker.pipe for worker in busy], timeout=patience)
             for position, worker in enumerate(workers):
                 if not worker.busy:
                     continue
-                outcome: Outcome[Item] | None = None
-                if worker.pipe in ready:
-                    try:
-                        outcome = Outcome(worker.item, value=worker.pipe.recv())
-                        worker.busy = worker.fresh = False
-                    except EOFError:
-                        worker.process.join()
-                        code = worker.process.exitcode
-                        outcome = Outcome(worker.item, failure=f"its process died (exit code {code})")
-                elif time.monotonic() >= worker.deadline:
-                    outcome = Outcome(worker.item, failure=f"no answer within {timeout_seconds:g} s")
+                outcome = worker.answer()
                 if outcome is None:
                     continue
                 if outcome.failure is not None:
                     worker.end()
-                    workers[position] = _Worker(function)
+                    workers[position] = _Worker(function, timeout_seconds)
                 yield outcome
     finally:
         for worker in workers:
