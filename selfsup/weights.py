@@ -31,15 +31,7 @@ from selfsup.encoders.state_dict import explain_mismatch, shapes
 FORMAT = 1  # raised when a file of today's kind can no longer be read by yesterday's code
 # One key: a safetensors header does not fix the order of several, and one encoder should give one file.
 KEY = "selfsup"
-FIELDS = {
-    "format": int,
-    "class": str,
-    "arguments": dict,
-    "input": dict,
-    "task": str,
-    "data": dict,
-    "version": str,
-}
+FIELDS = {"format": int, "class": str, "arguments": dict, "input": dict, "task": str, "data": dict, "version": str}
 
 
 def save(encoder: Encoder, path: str | Path, *, input: InputSpecification, task: str, data: dict[str, object]) -> None:
