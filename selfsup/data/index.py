@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -69,15 +70,25 @@ class Index:
 def inspect(path: Path, *, motion_hz: float = 10.0) -> VideoInfo:
     """Decodes the video once, from end to end. Raises ValueError where that is impossible."""
     with VideoReader(path, short_side_pixels=_MOTION_SIDE_PIXELS) as video:
-        last = float(video.times_seconds[-1])
         rate = min(motion_hz, video.fps)
+        promised_seconds = video.duration_seconds
+        last = float(video.times_seconds[-1])
         # The last frame is asked for too: a video that breaks off before it must not pass.
-        times = [*np.arange(0.0, last, 1.0 / rate), last]
+        times = [*(np.arange(math.ceil(last * rate - 1e-6)) / rate), last]
+        try:
+            motion = _motion(video, times)
+        except ValueError as error:
+            if video.duration_seconds < promised_seconds:  # the reader found out while it decoded
+                raise ValueError(
+                    f"{path}: breaks off at {video.duration_seconds:.2f} s of {promised_seconds:.2f} s; "
+                    "fetch it again or cut it there"
+                ) from error
+            raise
         return VideoInfo(
             path=path,
             duration_seconds=video.duration_seconds,
             fps=video.fps,
-            num_frames=len(video.times_seconds),
+            num_frames=video.num_frames,
             width=video.width,
             height=video.height,
             codec=video.codec,
@@ -85,7 +96,7 @@ def inspect(path: Path, *, motion_hz: float = 10.0) -> VideoInfo:
             has_audio=video.has_audio,
             checksum=_checksum(path),
             motion_rate_hz=rate,
-            motion=_motion(video, times),
+            motion=motion,
         )
 
 
@@ -102,14 +113,17 @@ def build_index(
     Args:
         paths: the videos.
         cache: a file of one JSON object a line, appended to as results come, so that a stopped pass goes on. A video
-            whose size or modification time changed is inspected again.
+            whose size or modification time changed is inspected again; so is one that was refused for a reason that
+            may pass: no right to read it, a process that was killed, a shorter timeout.
         processes: how many videos at once.
         timeout_seconds: a video that takes longer is refused.
         progress: called with (done, total) after each video.
     """
     known = _read_cache(cache)
-    rows = {path: known[key] for path in paths if (key := _key(path)) in known}
-    missing = [path for path in paths if path not in rows]
+    keys = {path: _key(path) for path in paths}  # of the files as they are before they are read
+    rows = {path: known[key] for path, key in keys.items() if key in known}
+    rows = {path: row for path, row in rows.items() if row.get("timeout_seconds", timeout_seconds) >= timeout_seconds}
+    missing = [path for path in keys if path not in rows]
     done = len(rows)
     if missing and cache is not None:
         cache.parent.mkdir(parents=True, exist_ok=True)
@@ -117,26 +131,30 @@ def build_index(
         _inspect_row, missing, processes=min(processes, max(1, len(missing))), timeout_seconds=timeout_seconds
     )
     for outcome in outcomes if missing else ():
-        row = outcome.value if outcome.failure is None else {"refused": outcome.failure}
+        row, lasting = outcome.value if outcome.failure is None else ({"refused": outcome.failure}, outcome.timed_out)
+        if outcome.timed_out:
+            row["timeout_seconds"] = timeout_seconds
         rows[outcome.item] = row
-        if cache is not None:
-            _append(cache, {"key": _key(outcome.item), **row})
+        if cache is not None and lasting:
+            _append(cache, {"key": keys[outcome.item], **row})
         done += 1
         if progress is not None:
-            progress(done, len(paths))
+            progress(done, len(keys))
     videos = {path: _info(path, row) for path in paths if "refused" not in (row := rows[path])}
     refused = {path: str(row["refused"]) for path in paths if "refused" in (row := rows[path])}
     return Index(videos, refused)
 
 
-def _inspect_row(path: Path) -> dict[str, Any]:
+def _inspect_row(path: Path) -> tuple[dict[str, Any], bool]:
+    """A row of the cache, and whether it holds for as long as the file stays the same."""
     torch.set_num_threads(1)  # the processes are the parallelism
     try:
         info = inspect(path)
     except (ValueError, OSError) as error:
-        return {"refused": str(error).removeprefix(f"{path}: ")}
+        lasting = not isinstance(error, OSError) and not isinstance(error.__cause__, OSError)
+        return {"refused": str(error).removeprefix(f"{path}: ")}, lasting
     row = {name: getattr(info, name) for name in _COLUMNS}
-    return row | {"motion": [round(float(value), 5) for value in info.motion]}
+    return row | {"motion": [round(float(value), 5) for value in info.motion]}, True
 
 
 def _info(path: Path, row: dict[str, Any]) -> VideoInfo:
@@ -173,8 +191,14 @@ def _key(path: Path) -> str:
 def _read_cache(cache: Path | None) -> dict[str, dict[str, Any]]:
     if cache is None or not cache.exists():
         return {}
+    try:
+        lines = cache.read_text(encoding="ascii").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{cache}: not an index of videos; remove it or set data.index_cache to another file"
+        ) from error
     rows = {}
-    for line in cache.read_text(encoding="utf-8").splitlines():
+    for line in lines:
         try:
             row = json.loads(line or "{}")
         except json.JSONDecodeError:  # the line that was being written when the pass was killed

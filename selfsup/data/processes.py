@@ -21,11 +21,12 @@ _IMPORT_SECONDS = 60.0
 
 @dataclass
 class Outcome(Generic[Item]):
-    """What became of one item: its `value`, or the `failure` of the process that held it."""
+    """What became of one item: its `value`, or the `failure` of the process that held it, or that was too slow."""
 
     item: Item
     value: Any = None
     failure: str | None = None
+    timed_out: bool = False
 
 
 class _Worker:
@@ -61,7 +62,7 @@ class _Worker:
             self.process.join(timeout=5.0)
             return Outcome(self.item, failure=f"its process died (exit code {self.process.exitcode})")
         if time.monotonic() >= self.deadline:
-            return Outcome(self.item, failure=f"no answer within {self.timeout_seconds:g} s")
+            return Outcome(self.item, failure=f"no answer within {self.timeout_seconds:g} s", timed_out=True)
         return None
 
     def end(self) -> None:
@@ -71,6 +72,7 @@ class _Worker:
 
 
 def _serve(function: Callable[[Any], Any], pipe: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's; it ends its workers itself
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's, who ends this process
     while True:
         try:

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import threading
 import time
 
@@ -41,3 +42,8 @@ class DiesOnArrival:
     def __setstate__(self, state: dict[str, int]) -> None:
         if os.getpid() != state["maker"]:
             os._exit(9)
+
+
+def die(item: object) -> None:
+    """Ends the process, as the kernel does where memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)

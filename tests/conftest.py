@@ -1,0 +1,36 @@
+"""What all tests share: folders of their own for caches, the real videos, and a small synthetic set."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from selfsup.data.synthetic import write_synthetic
+
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps tests away from the user's cache and from the network."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SELFSUP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("WANDB_MODE", "offline")
+        yield
+
+
+@pytest.fixture(scope="session")
+def real_videos() -> Path:
+    """The folder of real recordings: $SELFSUP_REAL_VIDEOS, else shared/videos beside the project."""
+    named = os.environ.get("SELFSUP_REAL_VIDEOS")
+    folder = Path(named) if named else PROJECT.parent / "shared" / "videos"
+    if not folder.is_dir():
+        pytest.skip(f"no real videos: {folder} is no folder; set SELFSUP_REAL_VIDEOS to where they lie")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def synthetic_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """manifest.csv of 24 labelled synthetic videos of 2.4 s, 48 frames of 64 x 64 pixels: 16 train, 4 val, 4 test."""
+    return write_synthetic(tmp_path_factory.mktemp("synthetic") / "set", videos=24, size_pixels=64, processes=1)
