@@ -6,6 +6,7 @@ import copy
 import csv
 import json
 import logging
+import multiprocessing
 import os
 import sys
 import warnings
@@ -52,14 +53,14 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
 
     data.setup()
     counts = ", ".join(f"{len(videos)} {split}" for split, videos in data.videos.items())
-    console.print(f"videos: {counts}")
+    console.print(f"videos: {counts}", highlight=False)
     for note in data.notes:
-        console.print(f"  {note}", highlight=False)
+        console.print(f"  {note}", highlight=False, soft_wrap=True)
     data.write_left_out(folder / "left_out.json")
 
     checkpoint = find_checkpoint(config.resume, folder)
     if checkpoint is not None:
-        console.print(f"resuming from {checkpoint}")
+        console.print(f"resuming from {checkpoint}", soft_wrap=True)
     quarantine = Quarantine(data, data.max_failed_fraction)
     trainer = make_trainer(config, folder, [instantiate(config.checkpoint), quarantine], checkpoint)
     trainer.fit(task, data, ckpt_path=checkpoint)
@@ -168,6 +169,10 @@ def main(config: DictConfig) -> None:
             raise
         print(f"error: {cause}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        # Workers ignore SIGTERM; one that hangs in native code would keep the interpreter from exiting.
+        for child in multiprocessing.active_children():
+            child.kill()
 
 
 if __name__ == "__main__":

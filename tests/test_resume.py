@@ -33,6 +33,7 @@ def start(folder: Path, manifest: Path, *overrides: str) -> subprocess.Popen:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -71,7 +72,7 @@ def test_stopped_and_resumed_is_uninterrupted(
     process = start(folder, synthetic_manifest)
     wait_for(folder / "last.ckpt", process)
     time.sleep(random.uniform(0.0, 1.0))
-    process.send_signal(number)
+    os.killpg(process.pid, number)  # as a terminal or a scheduler does: the workers get it too
     errors = finish(process, expected=code)
     assert not (folder / "encoder.safetensors").exists(), "the run ended before the signal"
     if number != signal.SIGKILL:
