@@ -31,6 +31,8 @@ class C3D(Encoder):
         ValueError: weights that do not fit; in `forward`, fewer than 8 frames or 16 pixels.
     """
 
+    minimum_frames = SMALLEST_FRAMES
+
     def __init__(self, in_channels: int = 3, batch_norm: bool = True, weights_path: str | None = None) -> None:
         super().__init__()
         self.in_channels = in_channels

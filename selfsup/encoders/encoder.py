@@ -48,12 +48,14 @@ class Encoder(nn.Module):
     Attributes:
         stages: applied in order they are the encoder; freezing, clockwork and pipelines need nothing else.
         dim: D.
+        minimum_frames: the shortest clip that it takes.
         input: what a loaded encoder was trained to see; None for a fresh one.
         source: the metadata of the file that a loaded encoder came from; None for a fresh one.
     """
 
     stages: nn.Sequential
     dim: int
+    minimum_frames: int = 1
     input: InputSpecification | None = None
     source: Mapping[str, Any] | None = None
 

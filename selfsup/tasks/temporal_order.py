@@ -149,6 +149,7 @@ class TemporalOrder(Task):
     def forward(self, clip: Tensor) -> Tensor:
         """Five frames (B, C, 5, H, W) to the logits (B, 6, 2) of their six tuples."""
         frames = clip.transpose(1, 2).flatten(0, 1).unsqueeze(2)  # (B 5, C, 1, H, W)
+        frames = frames.expand(-1, -1, self.encoder.minimum_frames, -1, -1)  # a 3-D encoder sees a still clip
         features = self.encoder(frames).mean(dim=(2, 3, 4)).unflatten(0, (len(clip), 5))  # (B, 5, D)
         tuples = torch.stack([features[:, list(order)].flatten(1) for order in _TUPLES], dim=1)
         return self.head(tuples)  # (B, 6, 3 D) -> (B, 6, 2)

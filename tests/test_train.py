@@ -1,0 +1,97 @@
+"""The verb as a user calls it: from a manifest to the files of a run."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from selfsup import weights
+from selfsup.encoders.encoder import Encoder
+
+SMALL = (
+    "trainer=debug",
+    "+trainer.enable_progress_bar=false",
+    "data.size_pixels=32",
+    "data.batch_size=4",
+    "data.num_workers=0",
+    "probe.num_frames=2",
+)
+
+
+def train(folder: Path, manifest: Path, *overrides: str, arguments: tuple[str, ...] = ("-m", "selfsup.train")) -> str:
+    """Runs the command in a folder of its own and returns what it printed."""
+    command = [sys.executable, *arguments, "data=manifest", f"data.manifest={manifest}", f"hydra.run.dir={folder}"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_API")}
+    done = subprocess.run(
+        [*command, *SMALL, *overrides],
+        cwd=folder.parent,
+        env={**environment, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_run_leaves_all_that_it_promises(tmp_path: Path, synthetic_manifest: Path) -> None:
+    folder = tmp_path / "run"
+    printed = train(folder, synthetic_manifest, "logger=wandb", "seed=3")
+    encoder = weights.load(folder / "encoder.safetensors")
+    assert isinstance(encoder, Encoder)
+    assert encoder.source is not None
+    assert encoder.source["task"] == "temporal_order"
+    assert encoder.input is not None
+    assert encoder.input.size_pixels == 32
+    assert encoder(torch.zeros(1, 3, 2, 32, 32)).shape == (1, 512, 2, 1, 1)
+    assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 4
+    assert "seed: 3" in (folder / "config" / "config.yaml").read_text()
+    with open(folder / "metrics.csv", newline="") as file:
+        columns = csv.DictReader(file).fieldnames or []
+    assert {"epoch", "step", "train/loss", "val/loss", "val/accuracy", "test/accuracy"} <= set(columns)
+    assert list((folder / "wandb").glob("offline-run-*")), "wandb without a key writes an offline run"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["pretext"][0]["chance"] == 0.5
+    for row in summary["probes"]:
+        assert 0 <= row["before"] <= 1
+        assert 0 <= row["learned"] <= 1
+        assert f"{row['learned']:.1%}" in printed
+    assert len(summary["probes"]) == 2
+    assert "before" in printed
+    assert "chance" in printed
+    assert str(folder) in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ["caffenet", "c3d", "r3d18"])
+def test_every_kind_of_encoder_can_be_taught(tmp_path: Path, synthetic_manifest: Path, encoder: str) -> None:
+    train(tmp_path / "run", synthetic_manifest, f"encoder={encoder}", "data.size_pixels=48", "logger=tensorboard")
+    assert list((tmp_path / "run").glob("events.out.tfevents.*"))
+    assert (tmp_path / "run" / "encoder.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_a_pretrained_encoder_is_taught_on(tmp_path: Path, synthetic_manifest: Path) -> None:
+    train(tmp_path / "first", synthetic_manifest)
+    first = tmp_path / "first" / "encoder.safetensors"
+    train(tmp_path / "second", synthetic_manifest, "encoder=pretrained", f"encoder.path={first}")
+    second = weights.load(tmp_path / "second" / "encoder.safetensors")
+    assert weights.architecture(second) == weights.architecture(weights.load(first))
+
+
+@pytest.mark.slow
+def test_two_processes_on_a_cpu(tmp_path: Path, synthetic_manifest: Path) -> None:
+    """Distributed data parallel, gloo: the same files; held-out figures count every example once."""
+    train(tmp_path / "two", synthetic_manifest, "trainer=ddp", "trainer.max_epochs=1")
+    assert (tmp_path / "two" / "encoder.safetensors").exists()
+    values = []
+    for trainer in ("cpu", "ddp"):
+        folder = tmp_path / trainer
+        train(folder, synthetic_manifest, f"trainer={trainer}", "+trainer.limit_train_batches=0")
+        values.append(json.loads((folder / "summary.json").read_text())["pretext"][0]["value"])
+    assert values[0] == pytest.approx(values[1], abs=1e-6)
