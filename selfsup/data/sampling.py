@@ -6,11 +6,13 @@ seconds; the reader answers with the frame whose presentation time is nearest.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
 from selfsup.data.index import VideoInfo
@@ -64,9 +66,12 @@ def motion_weighted_start(
         return 0.0
     rate = info.motion_rate_hz
     length = max(1, round(window_seconds * rate))
+    touched = math.ceil(window_seconds * rate) + 1  # a window seldom starts where a difference does
     starts = max(1, min(int(slack * rate) + 1, len(info.motion) - length + 1))
-    windows = np.lib.stride_tricks.sliding_window_view(np.pad(info.motion, (0, length)), length)[:starts]
-    weights = windows.mean(axis=1) * (windows.max(axis=1) <= cut_threshold)
+    motion = np.pad(info.motion, (0, touched))
+    means = sliding_window_view(motion, length)[:starts].mean(axis=1)
+    peaks = sliding_window_view(motion, touched)[:starts].max(axis=1)
+    weights = means * (peaks <= cut_threshold)
     if weights.sum() <= 0:
         weights = np.ones(starts)
     start = int(torch.multinomial(torch.from_numpy(weights.astype(np.float64)), 1, generator=generator))
