@@ -15,10 +15,9 @@ from av.video.reformatter import VideoReformatter
 from selfsup.data.frame_table import FrameTable, Source
 
 BACKENDS = ("pyav", "decord", "torchcodec")
-# decord finds its way in files of these containers only. In MPEG, WMV, TS and reordered AVI it silently gives
-# other frames than those asked for (docs/decisions.md).
+# decord finds its way in files of these containers only, without edit lists and open groups of frames. In
+# others it silently gives other frames than those asked for (docs/decisions.md).
 DECORD_CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
-DECORD_LEAST_PIXELS = 32  # smaller frames make it crash the process
 SAME_TIME_SECONDS = 1e-3
 
 
@@ -97,11 +96,13 @@ class DecordDecoder:
             raise MissingFrameError from error
 
     def _open(self, table: FrameTable, size: tuple[int, int]) -> None:
+        keyframes = np.flatnonzero([row.is_key for row in self.source.rows])
+        nearest = keyframes[np.searchsorted(keyframes, table.positions, side="right") - 1] if len(keyframes) else -1
         plain = (
             not table.counted
+            and bool(np.all(nearest == table.keys))  # groups of frames are closed
             and len(table) == len(self.source.rows)
             and self.source.container.format.name in DECORD_CONTAINERS
-            and min(self.source.size) >= DECORD_LEAST_PIXELS
         )
         if not plain:
             raise MissingFrameError
@@ -171,7 +172,5 @@ def make_decoder(backend: str, source: Source, pyav: PyavDecoder) -> Decoder:
     if backend == "torchcodec":
         return TorchcodecDecoder(source)
     if backend != "pyav":
-        raise ValueError(
-            f'{Path(source.path)}: no video backend "{backend}"; there are {", ".join(BACKENDS)}'
-        )
+        raise ValueError(f'{Path(source.path)}: no video backend "{backend}"; there are {", ".join(BACKENDS)}')
     return pyav

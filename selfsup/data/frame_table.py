@@ -73,15 +73,9 @@ class Source:
     def _choose_stream(self) -> Any:
         """The main video stream, but never the cover picture of a sound file; None where there is none."""
         cover = av.stream.Disposition.attached_pic
-        usable = [
-            s
-            for s in self.container.streams.video
-            if s.codec_context is not None and not s.disposition & cover
-        ]
+        usable = [s for s in self.container.streams.video if s.codec_context is not None and not s.disposition & cover]
         best = self.container.streams.best("video")
-        stream = next(
-            (s for s in usable if best is not None and s.index == best.index), (usable or [None])[0]
-        )
+        stream = next((s for s in usable if best is not None and s.index == best.index), (usable or [None])[0])
         if stream is not None:
             # Loader processes are the parallelism; a second thread a decoder only adds contention.
             stream.codec_context.thread_count = 1

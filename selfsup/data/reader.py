@@ -140,15 +140,11 @@ class VideoReader:
         """The frame nearest to each time, int64 (T,); the earlier one of two that are equally near."""
         times = np.asarray(times_seconds, np.float64)
         if times.ndim != 1 or len(times) == 0:
-            raise ValueError(
-                f"{self.path}: frames() needs a list of seconds, not an array of shape {times.shape}"
-            )
+            raise ValueError(f"{self.path}: frames() needs a list of seconds, not an array of shape {times.shape}")
         inside = (times >= -SLACK_SECONDS) & (times <= self.duration_seconds + SLACK_SECONDS)
         if not inside.all():
             bad = float(times[~inside][0])
-            bound = (
-                "starts at 0.00 s" if bad < 0 else f"ends at {self.duration_seconds:.2f} s; shorten the clip"
-            )
+            bound = "starts at 0.00 s" if bad < 0 else f"ends at {self.duration_seconds:.2f} s; shorten the clip"
             raise ValueError(f"{self.path}: no frame at {bad:.2f} s, the video {bound}")
         borders = (self.times_seconds[1:] + self.times_seconds[:-1]) / 2
         return np.searchsorted(borders, times, side="left")
