@@ -153,14 +153,10 @@ def soak(clips: list[Clip], reads: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="folder of videos")
     parser.add_argument("--frames", type=int, help="frames a clip (default: a table for 5 and one for 16)")
-    parser.add_argument(
-        "--stride", type=int, help="frames from one to the next (default: 6 for 5, 2 for others)"
-    )
+    parser.add_argument("--stride", type=int, help="frames from one to the next (default: 6 for 5, 2 for others)")
     parser.add_argument("--short-side", type=int, default=128, help="pixels (default: 128)")
     parser.add_argument("--clips", type=int, default=100, help="clips a repetition (default: 100)")
     parser.add_argument("--repetitions", type=int, default=7)
