@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +23,7 @@ def derive_seed(*parts: int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):  # Lightning moves batches to the device: it refuses frozen dataclasses
     """Stands in a batch for a video that could not be read. Never replaced by another video."""
 
     video: int
@@ -75,7 +73,8 @@ class ClipDataset(Dataset[dict[str, Tensor] | Failure]):
         except (ValueError, OSError) as error:
             return Failure(number, str(error))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            # The CPU's generator only: torch.manual_seed would also set that of a GPU, for good.
+            torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
             frames = self.crop(example["clip"].transpose(0, 1))
         example["clip"] = frames.transpose(0, 1).contiguous()
         example["video"] = torch.tensor(number)
@@ -139,7 +138,10 @@ class ResumableLoader(DataLoader):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         self.taken = self.batches.start
-        for batch in super().__iter__():
+        return self._counted(super().__iter__())
+
+    def _counted(self, batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for batch in batches:
             self.taken += 1
             yield batch
 

@@ -131,9 +131,10 @@ def build_index(
         _inspect_row, missing, processes=min(processes, max(1, len(missing))), timeout_seconds=timeout_seconds
     )
     for outcome in outcomes if missing else ():
-        row, lasting = outcome.value if outcome.failure is None else ({"refused": outcome.failure}, outcome.timed_out)
-        if outcome.timed_out:
-            row["timeout_seconds"] = timeout_seconds
+        if outcome.failure is None:
+            row, lasting = outcome.value
+        else:
+            row, lasting = {"refused": outcome.failure, "timeout_seconds": timeout_seconds}, outcome.timed_out
         rows[outcome.item] = row
         if cache is not None and lasting:
             _append(cache, {"key": keys[outcome.item], **row})
