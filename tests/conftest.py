@@ -1,11 +1,13 @@
 """What all tests share: folders of their own for caches, the real videos, and a small synthetic set."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from selfsup.data.index import build_index
 from selfsup.data.synthetic import write_synthetic
 
 PROJECT = Path(__file__).parents[1]
@@ -34,3 +36,21 @@ def real_videos() -> Path:
 def synthetic_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """manifest.csv of 24 labelled synthetic videos of 2.4 s, 48 frames of 64 x 64 pixels: 16 train, 4 val, 4 test."""
     return write_synthetic(tmp_path_factory.mktemp("synthetic") / "set", videos=24, size_pixels=64, processes=1)
+
+
+@pytest.fixture(scope="session")
+def synthetic_index(synthetic_manifest: Path) -> Path:
+    """The cache of the index of the synthetic videos: `data.index_cache` for tests that are not about indexing."""
+    cache = synthetic_manifest.with_name("index.jsonl")
+    build_index(sorted(synthetic_manifest.parent.rglob("*.mp4")), cache=cache)
+    return cache
+
+
+@pytest.fixture
+def synthetic_copy(synthetic_manifest: Path, synthetic_index: Path, tmp_path: Path) -> Path:
+    """manifest.csv of a copy of the synthetic videos that a test may spoil, with index.jsonl beside it."""
+    folder = tmp_path / "copy"
+    shutil.copytree(synthetic_manifest.parent, folder)  # keeps the modification times, which the index goes by
+    index = folder / synthetic_index.name
+    index.write_text(index.read_text().replace(str(synthetic_manifest.parent), str(folder)))
+    return folder / synthetic_manifest.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.utilities import rank_zero_warn
 
 from selfsup.data.datamodule import VideoDataModule
@@ -44,20 +45,30 @@ class Quarantine(pl.Callback):
         self._add("test", batch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Names the new ones."""
+        """Names the new ones, of all processes; ValueError above the limit."""
+        self._gather(trainer)
         self._tell()
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Names the new ones."""
+        """Names the new ones, of all processes; ValueError above the limit."""
+        self._gather(trainer)
         self._tell()
 
     def state_dict(self) -> dict[str, Any]:
-        """The quarantine is part of a checkpoint, so a resumed run sees what an uninterrupted one sees."""
-        return {"reasons": self.reasons}
+        """The quarantine is part of a checkpoint, so a resumed run sees what an uninterrupted one sees.
+
+        By path: a file that failed may be refused by the index of the resumed run, and the others move up.
+        """
+        return {
+            split: {str(self.data.videos[split][number].path): reason for number, reason in reasons.items()}
+            for split, reasons in self.reasons.items()
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up the quarantine of a checkpoint."""
-        self.reasons = state_dict["reasons"]
+        """Takes up the quarantine of a checkpoint, as far as its videos are still listed."""
+        for split, reasons in state_dict.items():
+            numbers = {str(info.path): number for number, info in enumerate(self.data.videos[split])}
+            self.reasons[split] = {numbers[path]: reason for path, reason in reasons.items() if path in numbers}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leaves out what a resumed run had quarantined."""
@@ -72,10 +83,25 @@ class Quarantine(pl.Callback):
         ]
 
     def _add(self, split: str, batch: dict[str, Any]) -> None:
-        reasons = self.reasons[split]
-        new = {failure.video: failure.reason for failure in batch["failures"] if failure.video not in reasons}
+        known = self.reasons[split]
+        self._take(
+            split, {failure.video: failure.reason for failure in batch["failures"] if failure.video not in known}
+        )
+
+    def _gather(self, trainer: pl.Trainer) -> None:
+        """Each process has seen the failures of its own examples."""
+        if trainer.world_size == 1:
+            return
+        everywhere: list[Any] = [None] * trainer.world_size
+        torch.distributed.all_gather_object(everywhere, self.reasons)
+        for split, known in self.reasons.items():
+            found = {number: reason for seen in everywhere for number, reason in seen[split].items()}
+            self._take(split, {number: found[number] for number in sorted(found) if number not in known})
+
+    def _take(self, split: str, new: dict[int, str]) -> None:
         if not new:
             return
+        reasons = self.reasons[split]
         reasons.update(new)
         if split == "train":
             self._leave_out()
