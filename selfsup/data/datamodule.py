@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.data import DataLoader
 
 from selfsup.data.dataset import ClipDataset, EpochBatches, ResumableLoader, collate
-from selfsup.data.index import VideoInfo, build_index
+from selfsup.data.index import Index, VideoInfo, build_index
 from selfsup.data.sampling import ClipSampler
 from selfsup.data.splits import FRACTIONS
 from selfsup.data.transforms import evaluation_crop, train_crop
@@ -55,7 +55,7 @@ class VideoDataModule(pl.LightningDataModule):
         evaluation_clips_per_video: examples of each video in validation and test.
         num_workers: worker processes, or "auto".
         reader: decoder, see `VideoReader`.
-        index_cache: file of the index; null for one in the user's cache folder, keyed by the list of videos.
+        index_cache: file of the index; null for one in the user's cache folder, keyed by where the videos lie.
         index_processes: videos inspected at once, or "auto".
         decode_timeout_seconds: a video whose inspection takes longer is left out.
         max_failed_fraction: the run stops when a larger share of the videos fails after indexing.
@@ -128,28 +128,28 @@ class VideoDataModule(pl.LightningDataModule):
         split = split_videos(listed.videos, fractions=self.fractions, seed=self.seed)
         self.notes = [*listed.notes, *split.notes]
         index = self._index([video.path for video in split.videos])
-        self.videos = {name: [] for name in SPLITS}
-        self.labels = {name: [] for name in SPLITS}
-        self.groups = {name: [] for name in SPLITS}
+        taken: dict[str, list[Video]] = {name: [] for name in SPLITS}
+        self.left_out = []
         for video in split.videos:
             reason = index.refused.get(video.path) or self.sampler.refuse(index.videos[video.path])
             if reason is not None:
                 self.left_out.append(LeftOut(video, reason))
                 continue
             assert video.split is not None, "split_videos gives every video a split"
-            self.videos[video.split].append(index.videos[video.path])
-            self.labels[video.split].append(video.label)
-            self.groups[video.split].append(video.group or str(video.path))
-        if not self.videos["train"]:
-            first = self.left_out[0]
+            taken[video.split].append(video)
+        if not taken["train"]:
+            lost = [left for left in self.left_out if left.video.split == "train"]
             raise ValueError(
-                f"no training video is left of {len(split.videos)}: {len(self.left_out)} left out, the first is "
-                f"{printable(first.video.path)}: {first.reason}"
+                f"no training video is left of {len(lost)}, the first is {printable(lost[0].video.path)}: "
+                f"{lost[0].reason}; give other videos, or ask less of them"
             )
+        self.videos = {name: [index.videos[video.path] for video in videos] for name, videos in taken.items()}
+        self.labels = {name: [video.label for video in videos] for name, videos in taken.items()}
+        self.groups = {name: [video.group or str(video.path) for video in videos] for name, videos in taken.items()}
         if self.left_out:
             self.notes.append(self._left_out_note(len(split.videos)))
 
-    def _index(self, paths: list[Path]) -> Any:
+    def _index(self, paths: list[Path]) -> Index:
         cache = self.index_cache or self._default_cache(paths)
         columns = (TextColumn("indexing videos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, transient=True) as bar:
@@ -169,7 +169,7 @@ class VideoDataModule(pl.LightningDataModule):
         return folder / "index" / f"{hashlib.blake2b(os.fsencode(common), digest_size=8).hexdigest()}.jsonl"
 
     def _left_out_note(self, total: int) -> str:
-        kinds = Counter(reason for reason in (left.reason for left in self.left_out))
+        kinds = Counter(left.reason for left in self.left_out)
         most = "; ".join(f"{count} × {reason}" for reason, count in kinds.most_common(3))
         more = f"; and {len(kinds) - 3} more reasons" if len(kinds) > 3 else ""
         return f"left out {len(self.left_out)} of {total} videos: {most}{more}"
