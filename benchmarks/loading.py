@@ -113,6 +113,7 @@ def torchcodec_row() -> dict[str, Read]:
 def compare(clips: list[Clip], rows: dict[str, Read], repetitions: int) -> None:
     """Prints milliseconds a clip and the ratio to bare decord for each row."""
     seconds: dict[str, list[float]] = {name: [] for name in rows}
+    cpu_seconds: dict[str, list[float]] = {name: [] for name in rows}
     names = list(rows)
     for clip in clips:  # warm the page cache, and check that all rows read the same frames
         images = {name: read(clip) for name, read in rows.items()}
@@ -124,15 +125,19 @@ def compare(clips: list[Clip], rows: dict[str, Read], repetitions: int) -> None:
                 print(f"{clip.path}: {name} reads other frames (mean difference {difference:.1f})")
     for repetition in range(repetitions):
         for name in names[repetition % len(names) :] + names[: repetition % len(names)]:
-            begin = time.perf_counter()
+            begin, cpu_begin = time.perf_counter(), time.process_time()
             for clip in clips:
                 rows[name](clip)
             seconds[name].append(time.perf_counter() - begin)
-    print(f"| {'reader':24} | ms a clip | of bare decord |\n|{'-' * 26}|{'-' * 11}|{'-' * 16}|")
+            cpu_seconds[name].append(time.process_time() - cpu_begin)
+    print(f"| {'reader':24} | ms a clip | CPU ms a clip | of bare decord | of its CPU |")
+    print(f"|{'-' * 26}|{'-' * 11}|{'-' * 15}|{'-' * 16}|{'-' * 12}|")
     for name in names:
-        ratio = statistics.median(b / s for b, s in zip(seconds[names[0]], seconds[name], strict=True))
-        milliseconds = statistics.median(seconds[name]) / len(clips) * 1e3
-        print(f"| {name:24} | {milliseconds:9.2f} | {ratio:14.2f} |")
+        wall, cpu = seconds[name], cpu_seconds[name]
+        ratio = statistics.median(b / s for b, s in zip(seconds[names[0]], wall, strict=True))
+        cpu_ratio = statistics.median(b / s for b, s in zip(cpu_seconds[names[0]], cpu, strict=True))
+        wall_ms, cpu_ms = (statistics.median(times) / len(clips) * 1e3 for times in (wall, cpu))
+        print(f"| {name:24} | {wall_ms:9.2f} | {cpu_ms:13.2f} | {ratio:14.2f} | {cpu_ratio:10.2f} |")
 
 
 def resident_mib() -> float:
