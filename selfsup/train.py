@@ -43,6 +43,9 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
 
     Writes encoder.safetensors, last.ckpt, metrics.csv, summary.json and left_out.json into `folder`.
     """
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        # A partial instantiation would pass over them, and fail on a missing argument later.
+        raise ValueError(f"no value for {', '.join(missing)}; give one, as in {missing[0]}=VALUE")
     console = Console()
     pl.seed_everything(config.seed, verbose=False)
     encoder: Encoder = instantiate(config.encoder)
