@@ -78,7 +78,12 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     specification = InputSpecification(size_pixels=data.size_pixels, mean=task.mean, std=task.std, fps=None)
     name = HydraConfig.get().runtime.choices["task"]
     weights.save(encoder, folder / "encoder.safetensors", input=specification, task=name, data=data.description())
-    rows = probe({"before": before, "learned": encoder}, data, task.normalize) if data.classes() else []
+    rows: list[dict[str, Any]] = []
+    try:
+        rows = probe({"before": before, "learned": encoder}, data, task.normalize)
+    except ValueError as error:  # the labels do not allow it; the encoder is there all the same
+        data.notes.append(f"no probes: {error}")
+        console.print(data.notes[-1], highlight=False, soft_wrap=True)
     summary = {
         "task": name,
         "data": data.description(),
@@ -89,6 +94,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
             if f"test/{figure}" in measured
         ],
         "probes": rows,
+        "notes": data.notes,
         "quarantined": quarantine.rows(),
         "folder": str(folder),
     }

@@ -20,7 +20,7 @@ OVERRIDES = (
     "data.clips_per_video=4",
     "data.num_workers=1",
     "task.augment=[{_target_: selfsup.data.transforms.SpatialJitter, pixels: 2}]",
-    "probe.max_videos=8",
+    "probe.num_frames=2",
 )
 
 
