@@ -64,8 +64,7 @@ def split_name(name: str, where: str) -> str | None:
 def some(names: Collection[str | Path], most: int = 3) -> str:
     """The first few names, for a message: `a.mp4, b.mp4, c.mp4, …`."""
     first = [
-        printable(name.name if isinstance(name, Path) else name)
-        for _, name in zip(range(most), names, strict=False)
+        printable(name.name if isinstance(name, Path) else name) for _, name in zip(range(most), names, strict=False)
     ]
     return ", ".join(first + ["…"] * (len(names) > most))
 
@@ -120,9 +119,7 @@ def read_table(path: Path, required: Iterable[str]) -> list[tuple[int, dict[str,
     Raises ValueError where a column of `required` is missing, a row has too many cells, or there is no row.
     """
     # newline="" keeps the line breaks inside quotes, and the line numbers true.
-    reader = csv.DictReader(
-        io.StringIO(_text(path), newline=""), skipinitialspace=True, strict=True, restval=""
-    )
+    reader = csv.DictReader(io.StringIO(_text(path), newline=""), skipinitialspace=True, strict=True, restval="")
     rows = []
     try:
         columns = [name.strip() for name in reader.fieldnames or []]
@@ -140,9 +137,7 @@ def read_table(path: Path, required: Iterable[str]) -> list[tuple[int, dict[str,
                 )
             rows.append((reader.line_num, {k: v if k == "path" else v.strip() for k, v in row.items()}))
     except csv.Error as error:
-        raise ValueError(
-            f"{printable(path)}, below line {reader.line_num}: not CSV, {error}; save it again"
-        ) from error
+        raise ValueError(f"{printable(path)}, below line {reader.line_num}: not CSV, {error}; save it again") from error
     if not rows:
         raise ValueError(f"{printable(path)}: no row below the header; list at least one video")
     return rows
@@ -157,8 +152,7 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(
-            f"{printable(path)}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8; "
-            f"save the file as UTF-8"
+            f"{printable(path)}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
         ) from error
 
 

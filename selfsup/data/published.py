@@ -21,9 +21,7 @@ from selfsup.data.listing import (
 )
 
 
-def ucf101(
-    root: str | os.PathLike[str], annotations: str | os.PathLike[str], split_number: int = 1
-) -> Listing:
+def ucf101(root: str | os.PathLike[str], annotations: str | os.PathLike[str], split_number: int = 1) -> Listing:
     """UCF101 (Soomro et al. 2012, arXiv 1212.0402): `root`/CLASS/v_CLASS_g08_c01.avi, or all files in `root`.
 
     `annotations` is the folder of the official trainlist0N.txt and testlist0N.txt. The clips of a class
@@ -39,17 +37,14 @@ def ucf101(
             found = re.fullmatch(r"([^/]+)/([^/]+_(g\d+)_c\d+\.\w+)( \d+)?", text)
             if found is None:
                 raise ValueError(
-                    f"{printable(names)}, line {line}: {text!r} is not CLASS/v_CLASS_g01_c01.avi; "
-                    f"use the official list"
+                    f"{printable(names)}, line {line}: {text!r} is not CLASS/v_CLASS_g01_c01.avi; use the official list"
                 )
             label, name, group, _ = found.groups()
             videos.append(Video(_locate(root, label, name), label, f"{label}_{group}", split))
     return _complete(videos, root, annotations, [])
 
 
-def hmdb51(
-    root: str | os.PathLike[str], annotations: str | os.PathLike[str], split_number: int = 1
-) -> Listing:
+def hmdb51(root: str | os.PathLike[str], annotations: str | os.PathLike[str], split_number: int = 1) -> Listing:
     """HMDB51 (Kuehne et al., ICCV 2011): `root`/CLASS/NAME.avi, or all files in `root`.
 
     `annotations` is the folder of the official CLASS_test_splitN.txt, with rows `NAME.avi 1` (train), 2
@@ -62,9 +57,7 @@ def hmdb51(
     ending = f"_test_split{split_number}.txt"
     lists = [file for file in files_below(annotations) if file.name.endswith(ending)]
     if not lists:
-        raise FileNotFoundError(
-            f"{printable(annotations)}: no file CLASS{ending} in it; give the official split files"
-        )
+        raise FileNotFoundError(f"{printable(annotations)}: no file CLASS{ending} in it; give the official split files")
     videos, unused = [], 0
     for names in lists:
         label = names.name.removesuffix(ending)
@@ -72,8 +65,7 @@ def hmdb51(
             found = re.fullmatch(r"(\S.*\.\w+)\s+([012])", text)
             if found is None:
                 raise ValueError(
-                    f"{printable(names)}, line {line}: {text!r} is not NAME.avi and 0, 1 or 2; "
-                    f"use the official list"
+                    f"{printable(names)}, line {line}: {text!r} is not NAME.avi and 0, 1 or 2; use the official list"
                 )
             name, use = found.groups()
             if use == "0":
@@ -145,7 +137,5 @@ def kinetics(root: str | os.PathLike[str], annotations: str | os.PathLike[str]) 
     if not videos:
         refuse_missing(annotations, missing, len(missing), root)
     total = len(videos) + len(missing)
-    notes = (
-        [f"Kinetics: {len(missing)} of {total} clips are not on disk ({some(missing)})"] if missing else []
-    )
+    notes = [f"Kinetics: {len(missing)} of {total} clips are not on disk ({some(missing)})"] if missing else []
     return Listing(sorted_by_path(videos.values()), notes)

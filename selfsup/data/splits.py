@@ -12,9 +12,7 @@ from selfsup.data.listing import SPLITS, Listing, Video, plural, printable, some
 FRACTIONS = {"train": 0.7, "val": 0.1, "test": 0.2}
 
 
-def split_videos(
-    videos: Iterable[Video], fractions: Mapping[str, float] = FRACTIONS, seed: int = 0
-) -> Listing:
+def split_videos(videos: Iterable[Video], fractions: Mapping[str, float] = FRACTIONS, seed: int = 0) -> Listing:
     """Gives every video a split, and says how in the notes. The same videos and seed give the same splits.
 
     - No split is named: by group where videos have one, else by video, to `fractions` of the videos, each
@@ -81,11 +79,7 @@ def _check_fractions(fractions: Mapping[str, float]) -> None:
     if unknown := sorted(set(fractions) - set(SPLITS)):
         raise ValueError(f"fractions: unknown split {unknown[0]!r}; the splits are {', '.join(SPLITS)}")
     low = min(fractions.values(), default=0.0)
-    if (
-        low < 0
-        or fractions.get("train", 0.0) <= 0
-        or not math.isclose(sum(fractions.values()), 1.0, abs_tol=1e-6)
-    ):
+    if low < 0 or fractions.get("train", 0.0) <= 0 or not math.isclose(sum(fractions.values()), 1.0, abs_tol=1e-6):
         raise ValueError(
             f"fractions {dict(fractions)}: they must sum to 1, none below 0 and train above 0, "
             f"as in train 0.7, val 0.1, test 0.2"
@@ -111,8 +105,7 @@ def _sizes(videos: list[Video]) -> str:
     counts = Counter(video.split for video in videos)
     groups = Counter(split for split, _ in {(video.split, video.group) for video in videos if video.group})
     return ", ".join(
-        f"{split} {plural(counts[split], 'video')}"
-        + (f" ({plural(groups[split], 'group')})" if groups[split] else "")
+        f"{split} {plural(counts[split], 'video')}" + (f" ({plural(groups[split], 'group')})" if groups[split] else "")
         for split in SPLITS
         if counts[split]
     )

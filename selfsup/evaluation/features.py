@@ -99,13 +99,9 @@ def labelled(
     """Features (V, D) and their V labels as arrays; ValueError, naming the set, where they cannot be used."""
     matrix, classes = np.asarray(values, dtype=np.float64), np.asarray(labels)
     if matrix.ndim != 2 or len(matrix) == 0:
-        raise ValueError(
-            f"the {name} features have shape {matrix.shape}; give (videos, features), at least one video"
-        )
+        raise ValueError(f"the {name} features have shape {matrix.shape}; give (videos, features), at least one video")
     if classes.shape != (len(matrix),):
-        raise ValueError(
-            f"{len(matrix)} {name} features but labels of shape {classes.shape}; give one label a video"
-        )
+        raise ValueError(f"{len(matrix)} {name} features but labels of shape {classes.shape}; give one label a video")
     if any(label is None for label in classes.tolist()):
         raise ValueError(f"some {name} videos have no label; label them all, or leave them out")
     if not np.isfinite(matrix).all():

@@ -56,17 +56,11 @@ def knn(
     query_x, query_y = labelled(queries, query_labels, "query")
     check_known(gallery_y, query_y, "gallery", "query")
     if not 1 <= k <= len(gallery_x):
-        raise ValueError(
-            f"k={k} neighbours of a gallery of {len(gallery_x)} videos; choose 1 to {len(gallery_x)}"
-        )
+        raise ValueError(f"k={k} neighbours of a gallery of {len(gallery_x)} videos; choose 1 to {len(gallery_x)}")
     same = _own_groups(gallery_groups, len(gallery_x), query_groups, len(query_x))
     most_own = max((len(own) for own in same), default=0)
-    search = NearestNeighbors(
-        n_neighbors=min(len(gallery_x), k + most_own), metric="cosine", algorithm="brute"
-    )
-    nearest = search.fit(gallery_x).kneighbors(
-        query_x, return_distance=False
-    )  # (Q, k + most_own), nearest first
+    search = NearestNeighbors(n_neighbors=min(len(gallery_x), k + most_own), metric="cosine", algorithm="brute")
+    nearest = search.fit(gallery_x).kneighbors(query_x, return_distance=False)  # (Q, k + most_own), nearest first
     classes, codes = np.unique(gallery_y, return_inverse=True)
     answers = []
     for row, own in zip(nearest, same, strict=True):

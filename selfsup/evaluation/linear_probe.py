@@ -78,9 +78,7 @@ def linear_probe(
     test_x, test_y = labelled(test, test_labels, "test")
     known = np.unique(train_y)
     if len(known) < 2:
-        raise ValueError(
-            f"every training video has the label {str(known[0])!r}; a probe needs two classes or more"
-        )
+        raise ValueError(f"every training video has the label {str(known[0])!r}; a probe needs two classes or more")
     check_known(known, test_y, "train", "test")
 
     if val is not None and len(val_x := np.asarray(val)) > 0:
@@ -137,9 +135,7 @@ def _folds(
     """Folds that keep groups whole and the classes in proportion, as far as both can be had."""
     units = np.arange(len(labels)) if groups is None else np.asarray(groups)
     if len(units) != len(labels):
-        raise ValueError(
-            f"{len(labels)} training videos but {len(units)} train_groups; give one group a video"
-        )
+        raise ValueError(f"{len(labels)} training videos but {len(units)} train_groups; give one group a video")
     fewest = int(np.unique(labels, return_counts=True)[1].min())
     number = min(FOLDS, len(np.unique(units)), fewest if groups is None else FOLDS)
     folds = []
