@@ -1,0 +1,122 @@
+"""Laws that hold for any weights and any number of processes: on real files to the bit, in floats to rounding."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from selfsup.data import videos
+from selfsup.data.datamodule import VideoDataModule
+from selfsup.data.dataset import ClipDataset, derive_seed
+from selfsup.encoders.caffenet import CaffeNet
+from selfsup.encoders.encoder import FrameEncoder
+from selfsup.encoders.resnet import ResNet
+from selfsup.tasks.temporal_order import OrderSampler
+
+SAMPLER = OrderSampler(span_seconds=1.2, gap_seconds=0.2, reach_seconds=0.4)
+
+
+@pytest.fixture
+def data(synthetic_manifest: Path, synthetic_index: Path) -> Callable[..., VideoDataModule]:
+    """Builds a data module, ready to serve."""
+
+    def build(**arguments: Any) -> VideoDataModule:
+        settings = {"size_pixels": 32, "batch_size": 4, "num_workers": 0, "clips_per_video": 2, "seed": 7}
+        module = VideoDataModule(
+            videos.manifest,
+            SAMPLER,
+            manifest=str(synthetic_manifest),
+            index_cache=str(synthetic_index),
+            **(settings | arguments),
+        )
+        module.setup()
+        return module
+
+    return build
+
+
+def epoch_of(module: VideoDataModule, epoch: int) -> list[dict[str, Any]]:
+    loader = module.train_dataloader()
+    loader.batches.set_epoch(epoch)
+    return list(loader)
+
+
+def same(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> bool:
+    return len(first) == len(second) and all(
+        torch.equal(one["clip"], other["clip"]) and torch.equal(one["video"], other["video"])
+        for one, other in zip(first, second, strict=True)
+    )
+
+
+def test_an_epoch_is_the_same_for_any_number_of_workers(data: Callable[..., VideoDataModule]) -> None:
+    alone = epoch_of(data(num_workers=0), 3)
+    assert len(alone) == 8
+    torch.manual_seed(123)  # what else happened in the process does not matter
+    assert same(alone, epoch_of(data(num_workers=1), 3))
+    assert same(alone, epoch_of(data(num_workers=2), 3))
+    assert not same(alone, epoch_of(data(num_workers=0), 4))
+    assert not same(alone, epoch_of(data(num_workers=0, seed=8), 3))
+
+
+def test_any_epoch_can_be_computed_again_from_its_seed_alone(data: Callable[..., VideoDataModule]) -> None:
+    """Order and content, from the definition: no loader, no epoch before it."""
+    module, epoch, seed = data(), 5, 7
+    dataset = ClipDataset(
+        module.videos["train"], SAMPLER, module.train_crop, seed=seed, short_side_pixels=37, backend="pyav"
+    )
+    order = torch.randperm(32, generator=torch.Generator().manual_seed(derive_seed(seed, epoch))).tolist()
+    position = 0
+    for batch in epoch_of(module, epoch):
+        for clip, video in zip(batch["clip"], batch["video"].tolist(), strict=True):
+            index = order[position]
+            assert video == index % 16
+            if position % 5 == 0:  # one in five is enough
+                example = dataset[epoch, index]
+                assert isinstance(example, dict)
+                assert torch.equal(clip, example["clip"])
+            position += 1
+    assert position == 32
+
+
+def test_processes_of_a_distributed_run_see_what_one_would(data: Callable[..., VideoDataModule]) -> None:
+    """Two processes with half the batch see, step by step, the examples that one sees with the whole."""
+    one = data(batch_size=4).train_dataloader().batches
+    two = [data(batch_size=2).train_dataloader().batches for _ in range(2)]
+    for rank, batches in enumerate(two):
+        batches.rank, batches.world_size = rank, 2
+    for whole, *halves in zip(one, *two, strict=True):
+        assert sorted(whole) == sorted(key for half in halves for key in half)
+
+
+def test_held_out_examples_do_not_depend_on_training(data: Callable[..., VideoDataModule]) -> None:
+    module = data()
+    before = list(module.val_dataloader())
+    epoch_of(module, 0)
+    assert same(before, list(module.val_dataloader()))
+    assert same(before, list(data(num_workers=2).val_dataloader()))
+
+
+@pytest.mark.parametrize("build", [partial(ResNet, 18), CaffeNet], ids=["resnet18", "caffenet"])
+def test_a_frame_encoder_sees_each_frame_alone(build: Callable[[], FrameEncoder]) -> None:
+    torch.manual_seed(0)
+    encoder = build().eval()
+    clip = torch.randn(2, 3, 4, 80, 80)
+
+    def features(clip: Tensor) -> Tensor:
+        with torch.no_grad():
+            return encoder(clip)
+
+    whole = features(clip)
+    apart = torch.cat([features(clip[:, :, t : t + 1]) for t in range(4)], dim=2)
+    torch.testing.assert_close(whole, apart)
+    order = [2, 0, 3, 1]
+    torch.testing.assert_close(features(clip[:, :, order]), whole[:, :, order])
+    other = clip.clone()
+    other[:, :, 1] += 1
+    changed = (features(other) - whole).abs().amax(dim=(0, 1, 3, 4))
+    assert changed[1] > 1e-3
+    assert changed[[0, 2, 3]].max() < 1e-5
