@@ -18,8 +18,9 @@ import multiprocessing
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -36,7 +37,7 @@ from selfsup.data.synthetic_surfaces import OBJECTS, SURFACES
 
 __all__ = ["Annotations", "cached_synthetic", "read_annotations", "write_synthetic"]
 
-VERSION = 1  # of what is drawn; part of the key of the cache
+VERSION = 2  # of what is drawn; part of the key of the cache
 SOUND_RATE_HZ = 16000
 COLUMNS = ("path", "label", "group", "split", "object", "sound", "surface")
 _GROUP_VIDEOS = 4  # that share a place
@@ -58,9 +59,7 @@ class _Settings:
             if not low <= value <= high:
                 raise ValueError(f"synthetic videos: {name} is {value}, give a value from {low} to {high}")
         if self.size_pixels % 2:
-            raise ValueError(
-                f"synthetic videos: size_pixels is {self.size_pixels}, H.264 needs an even number"
-            )
+            raise ValueError(f"synthetic videos: size_pixels is {self.size_pixels}, H.264 needs an even number")
 
 
 def write_synthetic(
@@ -97,9 +96,7 @@ def write_synthetic(
     settings = _Settings(videos, seed, size_pixels, seconds, fps, static)
     root = Path(root)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise ValueError(
-            f"{root}: is not an empty folder, choose another one for the synthetic videos or remove it"
-        )
+        raise ValueError(f"{root}: is not an empty folder, choose another one for the synthetic videos or remove it")
     root.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     try:
@@ -143,28 +140,22 @@ def cached_synthetic(
         raise
 
 
-def _write(
-    root: Path, settings: _Settings, processes: int | None, progress: Callable[[int, int], None] | None
-) -> None:
+def _write(root: Path, settings: _Settings, processes: int | None, progress: Callable[[int, int], None] | None) -> None:
     for action in ACTIONS:
         (root / "videos" / action).mkdir(parents=True)
     (root / "annotations").mkdir()
     if processes is None:
         processes = min(os.cpu_count() or 1, settings.videos // 16)
-    job = partial(_write_video, root, settings)
-    rows = []
-    if processes <= 1:
-        results = map(job, range(settings.videos))
+    job, rows = partial(_write_video, root, settings), []
+    with ExitStack() as stack:
+        results: Iterator[dict[str, str]] = map(job, range(settings.videos))
+        if processes > 1:  # spawned, because a fork of a process with decoder or torch threads may hang
+            pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+            results = stack.enter_context(pool).map(job, range(settings.videos), chunksize=4)
         for row in results:
             rows.append(row)
             if progress:
                 progress(len(rows), settings.videos)
-    else:  # spawned, because a fork of a process with decoder or torch threads may hang
-        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-            for row in pool.map(job, range(settings.videos), chunksize=4):
-                rows.append(row)
-                if progress:
-                    progress(len(rows), settings.videos)
     with open(root / "manifest.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -207,15 +198,8 @@ def _write_video(root: Path, settings: _Settings, number: int) -> dict[str, str]
         event_seconds=timetable.events.astype(np.float32),
         event_phase=timetable.phase(timetable.events + JERK_SECONDS).astype(np.float32),
     )
-    values = (
-        path.relative_to(root).as_posix(),
-        action,
-        f"place{group:04d}",
-        split,
-        shape,
-        SOUND_OF_SURFACE[surface],
-        surface,
-    )
+    file = path.relative_to(root).as_posix()
+    values = (file, action, f"place{group:04d}", split, shape, SOUND_OF_SURFACE[surface], surface)
     return dict(zip(COLUMNS, values, strict=True))
 
 

@@ -67,8 +67,8 @@ def flow_of(parts: NDArray[np.uint8], motion: NDArray[np.float64]) -> NDArray[np
     linear = ahead[..., :2] @ np.linalg.inv(here[..., :2])  # pixels of t to pixels of t + 1
     offset = ahead[..., 2] - np.einsum("tpij,tpj->tpi", linear, here[..., 2])
     step = np.concatenate([linear - np.eye(2), offset[..., None]], -1)
-    frame = np.arange(len(here))[:, None, None]
-    y, x = np.indices(parts.shape[1:])
+    frame = np.arange(len(here)).reshape(-1, 1, 1)
+    x, y = np.meshgrid(np.arange(parts.shape[2]), np.arange(parts.shape[1]))
     at = step[frame, parts[:-1]]  # (T - 1, H, W, 2, 3)
     flow = at[..., 0] * x[..., None] + at[..., 1] * y[..., None] + at[..., 2]
     return np.moveaxis(flow, -1, 1).astype(np.float32)

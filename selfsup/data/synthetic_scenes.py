@@ -118,7 +118,7 @@ def draw_scene(
     phase = timetable.phase(clock)
     camera = size_pixels * 0.06 * _sway(clock, generator, 2)
     poses = _poses(action, phase, clock, size_pixels, generator)
-    gain = 1 + 0.2 * _sway(clock, generator, 1)[:, 0]
+    gain = 1 + 0.15 * _sway(clock, generator, 1)[:, 0]
     cells, shifts = _pieces(action, shape, phase, generator)
 
     camera_maps = np.broadcast_to(np.eye(2, 3), (len(clock), 1, 2, 3)).copy()
@@ -127,9 +127,9 @@ def draw_scene(
     part_maps[..., 2] += np.einsum("tij,tkj->tki", poses[:, :, :2], shifts)
     motion = np.concatenate([camera_maps, part_maps], 1)
 
-    painter = Painter(action, surface, generator)
+    painter = Painter(action, shape, surface, generator)
     grid = np.stack(np.meshgrid(np.arange(size_pixels), np.arange(size_pixels)), -1).astype(np.float32)
-    parts, local = _visible(grid, motion, cells)
+    parts, local = _visible(grid, poses, shifts, cells)
     parts, material = painter.process(parts, local, phase, clock)
     radiance = background_radiance(grid, camera.astype(np.float32), place, generator)
     inside = parts > 0
@@ -146,9 +146,7 @@ def _sway(times: Doubles, generator: np.random.Generator, count: int) -> Doubles
     return 0.6 * waves[:, 0] + 0.4 * waves[:, 1]
 
 
-def _poses(
-    action: str, phase: Doubles, times: Doubles, size_pixels: int, generator: np.random.Generator
-) -> Doubles:
+def _poses(action: str, phase: Doubles, times: Doubles, size_pixels: int, generator: np.random.Generator) -> Doubles:
     """Affine maps (T, 2, 3) from object coordinates (the silhouette reaches about 1) to pixels."""
     radius = size_pixels * generator.uniform(0.32, 0.40)
     centre = size_pixels * generator.uniform(0.42, 0.58, 2)
@@ -159,8 +157,8 @@ def _poses(
     if action == "inflate":
         wide = high = 0.4 + 0.85 * phase
     if action == "melt":
-        wide, high = 0.65 + 0.7 * phase, 1.25 - 0.95 * phase
-        moved[:, 1] += radius * 0.7 * (1.25 - high)
+        wide, high = 0.75 + 0.65 * phase, 1.2 - 0.65 * phase
+        moved[:, 1] += radius * 0.7 * (1.2 - high)
     cos, sin = np.cos(angle), np.sin(angle)
     rows = np.stack([cos * wide, -sin * high, sin * wide, cos * high], -1).reshape(-1, 2, 2) * radius
     return np.concatenate([rows, moved[..., None]], -1)
@@ -178,12 +176,11 @@ def _pieces(
         sites = 0.62 * np.stack([np.cos(turn), np.sin(turn)], -1)
         sites = np.concatenate([sites, generator.uniform(-0.15, 0.15, (1, 2))])
         owner = np.argmin((x[..., None] - sites[:, 0]) ** 2 + (y[..., None] - sites[:, 1]) ** 2, -1)
-        shifts = 1.0 * phase[:, None, None] * sites
+        owner += 1  # part 1 is what they leave behind
+        shifts = phase[:, None, None] * np.concatenate([np.zeros((1, 2)), sites])
     elif action == "stack":
         column, row = np.clip((x + 1) * 1.5, 0, 2).astype(int), np.clip((y + 1) * 1.5, 0, 2).astype(int)
-        rank = np.concatenate(
-            [generator.permutation(3) + 3 * below for below in (2, 1, 0)]
-        )  # bottom row first
+        rank = np.concatenate([generator.permutation(3) + 3 * below for below in (2, 1, 0)])  # bottom row first
         owner = rank.reshape(3, 3)[row, column]
         landing = (np.arange(9) + 1) / 9.5
         to_fall = np.clip((landing - phase[:, None]) * 9.5 / 1.3, 0, None)
@@ -193,26 +190,32 @@ def _pieces(
     return np.where(inside, owner + 1, 0).astype(np.uint8), shifts
 
 
-def _visible(grid: Floats, motion: Doubles, cells: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Floats]:
-    """Which part covers each pixel, uint8 (T, H, W), and its coordinates there, float32 (T, H, W, 2)."""
-    frames, height, width = len(motion), *grid.shape[:2]
-    parts = np.zeros((frames, height, width), np.uint8)
-    local = np.zeros((frames, height, width, 2), np.float32)
-    for part in range(1, motion.shape[1]):
-        inverse = np.linalg.inv(motion[:, part, :, :2]).astype(np.float32)
-        offset = grid - motion[:, part, None, None, :, 2].astype(np.float32)
-        here = np.stack(
-            [
-                inverse[:, i, 0, None, None] * offset[..., 0] + inverse[:, i, 1, None, None] * offset[..., 1]
-                for i in (0, 1)
-            ],
-            -1,
-        )
-        index = np.floor((here / _CELL_REACH + 1) * (_CELL_PIXELS / 2)).astype(np.int32)
-        known = ((index >= 0) & (index < _CELL_PIXELS)).all(-1)
-        index = np.clip(index, 0, _CELL_PIXELS - 1)
-        own = known & (cells[index[..., 1], index[..., 0]] == part)
+def _visible(
+    grid: Floats, poses: Doubles, shifts: Doubles, cells: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8], Floats]:
+    """Which part covers each pixel, uint8 (T, H, W), and its coordinates there, float32 (T, H, W, 2).
+
+    Where no part is, the coordinates are those of part 1, so that what it receives (the jet of `pour`) has some.
+    """
+    inverse = np.linalg.inv(poses[..., :2]).astype(np.float32)[:, :, :, None, None]  # (T, 2, 2, 1, 1)
+    x, y = grid[..., 0], grid[..., 1]
+    centre = poses[..., 2].astype(np.float32)[:, :, None, None]
+    right, down = x - centre[:, 0], y - centre[:, 1]
+    across = inverse[:, 0, 0] * right + inverse[:, 0, 1] * down
+    along = inverse[:, 1, 0] * right + inverse[:, 1, 1] * down
+    parts = np.zeros(across.shape, np.uint8)
+    local = np.stack([across, along], -1)
+    scale = np.float32(_CELL_PIXELS / 2 / _CELL_REACH)
+    for part in range(1, shifts.shape[1] + 1):
+        shift = shifts[:, part - 1].astype(np.float32)[:, :, None, None]
+        column = ((across - shift[:, 0] + np.float32(_CELL_REACH)) * scale).astype(np.int32)
+        row = ((along - shift[:, 1] + np.float32(_CELL_REACH)) * scale).astype(np.int32)
+        known = (column > 0) & (column < _CELL_PIXELS) & (row > 0) & (row < _CELL_PIXELS)
+        cell = cells[row[known], column[known]]
+        own = known
+        own[known] = (cell == part) if (cells == part).any() else (cell > 0)
         parts[own] = part
-        # Off the object too, so that what a part sheds or receives (the jet of `pour`) has coordinates.
-        local = np.where((own | (part == 1))[..., None], here, local)
+        if shift.any():
+            frame = np.nonzero(own)[0]
+            local[own] = np.stack([across[own], along[own]], -1) - shifts[frame, part - 1].astype(np.float32)
     return parts, local

@@ -80,9 +80,7 @@ def draw_sound(
     for event in timetable.events:
         for strike in range(strikes):
             since = times - event - strike * gap
-            loudness += np.where(
-                since > 0, -np.expm1(-since.clip(0) / attack) * np.exp(-since.clip(0) / decay), 0
-            )
+            loudness += np.where(since > 0, -np.expm1(-since.clip(0) / attack) * np.exp(-since.clip(0) / decay), 0)
     if tremolo_hz:
         loudness *= 0.6 + 0.4 * np.sin(2 * np.pi * tremolo_hz * times)
     wave = wave * loudness + 0.01 * generator.standard_normal(len(times))

@@ -13,6 +13,7 @@ SURFACES = ("stripes", "checks", "dots", "rings", "blotches")
 
 _TEXTURE_PIXELS = 128
 _TEXELS_PER_UNIT = 40.0  # of object coordinates
+_TRACE_WAVES = 11  # in a texture
 _OWN, _TRACE, _RIM = (
     0,
     1,
@@ -29,7 +30,7 @@ def silhouette_radius(shape: str, angle: NDArray[np.float64]) -> NDArray[np.floa
     if shape == "wedge":
         return _polygon(angle - np.pi / 6, 3) * 1.15
     if shape == "star":
-        return 0.82 + 0.26 * np.abs(np.mod(5 * angle / (2 * np.pi), 1) * 2 - 1) ** 1.0 - 0.05
+        return 0.82 + 0.26 * np.abs(np.mod(5 * angle / (2 * np.pi), 1) * 2 - 1) - 0.05
     if shape == "cross":
         return np.where(np.abs(np.sin(2 * angle)) < 0.72, 1.05, 0.72)
     return 0.86 + 0.2 * np.cos(3 * angle)
@@ -44,9 +45,7 @@ def noise_texture(generator: np.random.Generator, period_texels: float) -> Float
     """Smooth random field (128, 128) in 0 to 1 that repeats at its edges; details of about `period_texels`."""
     frequency = np.fft.fftfreq(_TEXTURE_PIXELS) * period_texels
     radius = np.hypot(frequency[:, None], frequency[None])
-    spectrum = np.fft.fft2(generator.standard_normal((_TEXTURE_PIXELS, _TEXTURE_PIXELS))) * np.exp(
-        -2 * radius**2
-    )
+    spectrum = np.fft.fft2(generator.standard_normal((_TEXTURE_PIXELS, _TEXTURE_PIXELS))) * np.exp(-2 * radius**2)
     field = np.fft.ifft2(spectrum).real
     return (1 / (1 + np.exp(-1.6 * (field - field.mean()) / field.std()))).astype(np.float32)
 
@@ -80,13 +79,34 @@ def sample(texture: Floats, where: Floats) -> Floats:
     across, down = part[..., 0], part[..., 1]
     top = texture[y0, x0] * (1 - across) + texture[y0, x1] * across
     bottom = texture[y1, x0] * (1 - across) + texture[y1, x1] * across
-    return top * (1 - down) + bottom * down
+    return (top * (1 - down) + bottom * down).astype(np.float32)
 
 
-def _palette(generator: np.random.Generator) -> Floats:
-    """Two colours (2, 3) in 0 to 1 that differ in lightness."""
-    colours = generator.uniform(0.08, 0.8, (2, 3))
-    lightness = np.array([generator.uniform(0.15, 0.35), generator.uniform(0.5, 0.7)])
+def trace_texture(action: str, generator: np.random.Generator) -> Floats:
+    """Fine pattern (128, 128) in 0 to 1 of what `action` leaves: ripples, char, weave, drips ..."""
+    fine = 2 * np.pi / _TEXTURE_PIXELS * _TRACE_WAVES
+    x, y = np.meshgrid(np.arange(_TEXTURE_PIXELS) * fine, np.arange(_TEXTURE_PIXELS) * fine)
+    bend = 3 * noise_texture(generator, 24)
+    if action == "pour":
+        wave = np.sin(y + bend)
+    elif action == "melt":
+        wave = np.sin(x + bend)
+    elif action == "sweep":
+        wave = 1.5 * np.sin(x) * np.sin(y)
+    elif action == "bloom":
+        wave = np.cos(x) + np.cos(y) - 0.8
+    elif action == "shatter":
+        wave = np.sin(x + y + 2 * bend)
+    else:
+        char = noise_texture(generator, 0.8 * _TEXTURE_PIXELS / _TRACE_WAVES)
+        wave = 4 * (char - 0.5)
+    return (1 / (1 + np.exp(-3 * wave))).astype(np.float32)
+
+
+def _palette(generator: np.random.Generator, dark: float, light: float) -> Floats:
+    """Two colours (2, 3) in 0 to 1, in any order, of lightness about `dark` and `light`."""
+    colours = generator.uniform(0.1, 0.8, (2, 3))
+    lightness = np.array([dark, light]) + generator.uniform(-0.06, 0.06, 2)
     colours *= (lightness / colours.mean(1))[:, None]
     return np.clip(colours[generator.permutation(2)], 0.03, 0.8).astype(np.float32)
 
@@ -95,8 +115,8 @@ def background_radiance(
     grid: Floats, camera: Floats, place: np.random.Generator, generator: np.random.Generator
 ) -> Floats:
     """Background (T, H, W, 3) in 0 to 1 for camera shifts (T, 2); `place` draws it, `generator` where one stands."""
-    texture = 0.6 * noise_texture(place, 24) + 0.4 * noise_texture(place, 9)
-    palette = _palette(place)
+    texture = 0.7 * noise_texture(place, 30) + 0.3 * noise_texture(place, 14)
+    palette = _palette(place, 0.28, 0.52)
     stand = generator.uniform(0, _TEXTURE_PIXELS, 2).astype(np.float32)
     value = sample(texture, grid - camera[:, None, None] + stand)
     return palette[0] + value[..., None] * (palette[1] - palette[0])
@@ -107,16 +127,18 @@ class Painter:
 
     Args:
         action: one of `synthetic_scenes.ACTIONS`.
+        shape: one of `OBJECTS`.
         surface: one of `SURFACES`.
         generator: draws palettes, patterns and directions.
     """
 
-    def __init__(self, action: str, surface: str, generator: np.random.Generator) -> None:
+    def __init__(self, action: str, shape: str, surface: str, generator: np.random.Generator) -> None:
         self.action = action
+        self.shape = shape
         self.own = surface_texture(surface, generator)
-        self.trace = noise_texture(generator, 5.0)
+        self.trace = trace_texture(action, generator)
         self.front = noise_texture(generator, 30)
-        self.palettes = np.stack([_palette(generator), _palette(generator)])
+        self.palettes = np.stack([_palette(generator, 0.22, 0.6), _palette(generator, 0.12, 0.68)])
         self.rim = generator.uniform(0.75, 1.0, 3).astype(np.float32)
         self.petals = int(generator.integers(4, 8))
         self.turn = generator.uniform(0, 2 * np.pi)
@@ -130,7 +152,10 @@ class Painter:
         material = np.zeros_like(parts)
         if self.action == "pour":
             ripple = 0.05 * np.sin(7 * x + (9 * times + self.turn).astype(np.float32)[:, None, None])
-            depth = y + ripple - (0.95 - 1.75 * how_far)  # positive: below the level
+            around = np.linspace(0, 2 * np.pi, 256)
+            heights = silhouette_radius(self.shape, around) * np.sin(around)
+            level = heights.max() - (heights.max() - heights.min()) * how_far
+            depth = y + ripple - level.astype(np.float32)  # positive: below the level
             jet = (np.abs(x) < 0.1) & (depth <= 0)
             parts = np.where(jet, 1, parts).astype(np.uint8)
             material[(depth > 0) | jet] = _TRACE
@@ -148,8 +173,18 @@ class Painter:
         elif self.action == "bloom":
             radius, angle = np.hypot(x, y), np.arctan2(y, x)
             petal = np.abs(np.cos((angle - self.turn) * self.petals / 2))
-            parts = np.where(radius < 0.25 + 0.85 * how_far * petal, parts, 0).astype(np.uint8)
-            material[radius < 0.2] = _RIM
+            parts = np.where(radius < 0.38 + 0.8 * how_far * np.sqrt(petal), parts, 0).astype(np.uint8)
+            material[radius > 0.38] = _TRACE
+        elif self.action == "melt":
+            depth = np.hypot(x, y) - silhouette_radius(self.shape, np.arctan2(y, x)) * (1 - 0.85 * how_far)
+            material[depth > 0] = _TRACE
+            material[np.abs(depth) < 0.03] = _RIM
+        elif self.action == "shatter":
+            material[parts == 1] = _TRACE
+        elif self.action == "inflate":
+            material[np.hypot(x, y) > 0.5 * silhouette_radius(self.shape, np.arctan2(y, x))] = _TRACE
+        elif self.action == "stack":
+            material[(parts > 0) & (parts % 2 == 0)] = _TRACE
         return parts, material
 
     def colours(self, material: Bytes, local: Floats) -> Floats:
