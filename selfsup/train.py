@@ -8,6 +8,7 @@ import json
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -65,7 +66,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     if checkpoint is not None:
         console.print(f"resuming from {checkpoint}", soft_wrap=True)
     quarantine = Quarantine(data, data.max_failed_fraction)
-    trainer = make_trainer(config, folder, [instantiate(config.checkpoint), quarantine], checkpoint)
+    trainer = make_trainer(config, folder, [quarantine, instantiate(config.checkpoint)], checkpoint)
     trainer.fit(task, data, ckpt_path=checkpoint)
     held_out = "test" if data.videos["test"] else "val"
     measured: dict[str, float] = {}
@@ -179,7 +180,9 @@ def main(config: DictConfig) -> None:
         print(f"error: {cause}", file=sys.stderr)
         sys.exit(2)
     finally:
-        # Workers ignore SIGTERM; one that hangs in native code would keep the interpreter from exiting.
+        # Workers ignore SIGTERM; one that hangs in native code would keep the interpreter from exiting. torch's
+        # handler would take their end for an error.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for child in multiprocessing.active_children():
             child.kill()
 

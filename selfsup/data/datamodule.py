@@ -119,6 +119,8 @@ class VideoDataModule(pl.LightningDataModule):
         self.left_out: list[LeftOut] = []
         self.notes: list[str] = []
         self.batches: EpochBatches | None = None
+        self._training: ResumableLoader | None = None
+        self._position: dict[str, int] | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Lists, splits and indexes the videos once. Raises ValueError where no training video is left."""
@@ -216,7 +218,24 @@ class VideoDataModule(pl.LightningDataModule):
             world_size=world_size,
         )
         self.batches.left_out = left_out
-        return ResumableLoader(self._dataset("train", self.train_crop), self.batches, **self._worker_options())
+        self._training = ResumableLoader(
+            self._dataset("train", self.train_crop), self.batches, **self._worker_options()
+        )
+        if self._position is not None:
+            self._training.load_state_dict(self._position)
+        return self._training
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the training data, for the checkpoint.
+
+        Lightning keeps that of the loader too, but gives it back only where the loader was not made yet, and a
+        schedule that asks for the number of steps makes it early.
+        """
+        return {} if self._training is None else self._training.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up the place of a checkpoint, before the loader is made."""
+        self._position = state_dict or None
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
         """The same examples each time."""

@@ -107,13 +107,23 @@ class EpochBatches:
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
-        self.start = 0  # batches of this epoch that were taken before a resume
+        self.resumed_at = (0, 0)  # epoch, and batches of it that were taken before a resume
         self.left_out: Collection[int] = ()
 
+    @property
+    def sampler(self) -> EpochBatches:
+        """Where Lightning looks for `set_epoch`."""
+        return self
+
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        if epoch != self.epoch:
-            self.epoch, self.start = epoch, 0
+        """Called by Lightning before each epoch, and with 0 before it knows that a run is resumed."""
+        self.epoch = epoch
+
+    @property
+    def start(self) -> int:
+        """Batches of this epoch that were taken before a resume."""
+        epoch, start = self.resumed_at
+        return start if epoch == self.epoch else 0
 
     def __len__(self) -> int:
         return max(1, self.length // self.world_size // self.batch_size)
@@ -134,23 +144,24 @@ class ResumableLoader(DataLoader):
     def __init__(self, dataset: ClipDataset, batches: EpochBatches, **options: Any) -> None:
         super().__init__(dataset, batch_sampler=batches, collate_fn=collate, **options)
         self.batches = batches
-        self.taken = 0
+        self.taken = (0, 0)  # epoch, batches of it that were taken
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
-        self.taken = self.batches.start
-        return self._counted(super().__iter__())
-
-    def _counted(self, batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        for batch in batches:
-            self.taken += 1
+        # A generator begins with its first batch. Lightning makes the iterator before it sets the epoch.
+        start = self.batches.start
+        for number, batch in enumerate(super().__iter__(), start=start + 1):
+            self.taken = (self.batches.epoch, number)
             yield batch
 
     def state_dict(self) -> dict[str, int]:
         """Where the next batch lies. A finished epoch is the start of the next."""
-        if self.taken >= len(self.batches):
-            return {"epoch": self.batches.epoch + 1, "start": 0}
-        return {"epoch": self.batches.epoch, "start": self.taken}
+        epoch, taken = self.taken
+        if epoch != self.batches.epoch:  # its first batch was not taken yet
+            epoch, taken = self.batches.epoch, self.batches.start
+        taken = max(taken, self.batches.start)
+        return {"epoch": epoch, "start": taken} if taken < len(self.batches) else {"epoch": epoch + 1, "start": 0}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Takes the place that `state_dict` gave."""
-        self.batches.epoch, self.batches.start = state["epoch"], state["start"]
+        self.batches.epoch = state["epoch"]
+        self.batches.resumed_at = (state["epoch"], state["start"])
