@@ -1,0 +1,154 @@
+"""What Lightning adds to a training step, against a bare PyTorch loop that does the same work.
+
+    python benchmarks/training.py --steps 40 --repeats 5
+
+Both train the task of the configuration from the same weights on the same batches, with the same augmentation,
+optimizer, schedule and number format; Lightning with the callbacks, logger and progress bar of a run. They take
+turns, so that a busy machine slows both alike. The ratio is the median over repeats of (Lightning's seconds a step /
+the bare loop's). Both must end in the same weights, or they did not do the same work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import statistics
+import tempfile
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from selfsup.callbacks.quarantine import Quarantine
+from selfsup.data.dataset import derive_seed
+from selfsup.precision import best_precision
+from selfsup.tasks.task import Task
+from selfsup.train import CONFIGURATION, make_trainer, quiet
+
+WARM_UP_STEPS = 3  # not counted
+
+
+class Stopwatch(pl.Callback):
+    """Notes when each step ended; a step under Lightning is all that happens from one end to the next."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.ends.append(time.perf_counter())
+
+
+def seconds_a_step(ends: list[float]) -> float:
+    return (ends[-1] - ends[WARM_UP_STEPS - 1]) / (len(ends) - WARM_UP_STEPS)
+
+
+def make_batches(config: DictConfig, steps: int) -> DataLoader:
+    """Batches of noise, "clip" uint8 (B, 3, 5, H, W): a step takes as long on it as on videos."""
+    size = config.data.size_pixels
+    generator = torch.Generator().manual_seed(0)
+    shape = (config.data.batch_size, 3, 5, size, size)
+    batches: Any = [
+        {"clip": torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator), "failures": []}
+        for _ in range(steps)
+    ]
+    return DataLoader(batches, batch_size=None)  # they are batches already
+
+
+def run_bare(task: Task, batches: DataLoader, seed: int, autocast: bool) -> float:
+    """Trains `task` on the batches, one epoch; returns seconds a step."""
+    task.train()
+    optimizer = task.optimizer([parameter for parameter in task.parameters() if parameter.requires_grad])
+    schedule = task.schedule(optimizer, total_steps=len(batches)) if task.schedule is not None else None
+    ends = []
+    for number, batch in enumerate(batches):
+        torch.manual_seed(derive_seed(seed, 0, number, 0))
+        with torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext():
+            loss: Tensor = task.step({**batch, "clip": task.prepare(batch["clip"])})["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if schedule is not None:
+            schedule.step()
+        ends.append(time.perf_counter())
+    return seconds_a_step(ends)
+
+
+def run_lightning(task: Task, batches: DataLoader, config: DictConfig, folder: Path) -> float:
+    """The same with the trainer, callbacks and logger of a run."""
+    stopwatch = Stopwatch()
+    data = instantiate(config.data, _partial_=True)(sampler=task.sampler)
+    callbacks = [instantiate(config.checkpoint), Quarantine(data, data.max_failed_fraction), stopwatch]
+    trainer = make_trainer(config, folder, callbacks, checkpoint=None)
+    trainer.fit(task, train_dataloaders=batches)
+    return seconds_a_step(stopwatch.ends)
+
+
+def differences(one: Task, other: Task) -> list[str]:
+    """The names of the tensors that are not equal to the last bit."""
+    tensors = other.state_dict()
+    return [name for name, tensor in one.state_dict().items() if not torch.equal(tensor, tensors[name])]
+
+
+def compare(config: DictConfig, steps: int, repeats: int, folder: Path) -> dict[str, Any]:
+    """Both loops in turn, `repeats` times; one unmeasured turn first."""
+    pl.seed_everything(config.seed, verbose=False)
+    fresh: Task = instantiate(config.task, _partial_=True)(encoder=instantiate(config.encoder))
+    autocast = best_precision(config.trainer.accelerator) == "bf16-mixed"
+    batches = make_batches(config, steps)
+    seconds: dict[str, list[float]] = {"bare": [], "lightning": []}
+    for repeat in range(repeats + 1):
+        tasks = {name: copy.deepcopy(fresh) for name in seconds}
+        for name in sorted(seconds, reverse=repeat % 2 == 0):
+            if name == "bare":
+                spent = run_bare(tasks[name], batches, config.seed, autocast)
+            else:
+                spent = run_lightning(tasks[name], batches, config, folder)
+            if repeat > 0:
+                seconds[name].append(spent)
+        if differing := differences(tasks["bare"], tasks["lightning"]):
+            raise SystemExit(f"the loops end in different weights ({differing[0]}): they did not do the same work")
+    ratios = [other / bare for bare, other in zip(seconds["bare"], seconds["lightning"], strict=True)]
+    return {
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+        "bare_ms": 1e3 * statistics.median(seconds["bare"]),
+        "lightning_ms": 1e3 * statistics.median(seconds["lightning"]),
+        "steps": steps,
+        "repeats": repeats,
+        "threads": torch.get_num_threads(),
+        "bf16": autocast,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=40, help=f"a repeat, of which {WARM_UP_STEPS} are not counted")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("overrides", nargs="*", help="key=value, as for train.py")
+    options = parser.parse_args()
+    if options.steps <= WARM_UP_STEPS:
+        parser.error(f"--steps {options.steps}: give more than the {WARM_UP_STEPS} that are not counted")
+    quiet()
+    with tempfile.TemporaryDirectory() as folder:
+        own = [f"checkpoint.folder={folder}", f"logger.csv.save_dir={folder}", "trainer=cpu", "trainer.max_epochs=1"]
+        with initialize_config_dir(str(CONFIGURATION), version_base="1.3"):
+            config = compose("train", [*own, *options.overrides])
+        OmegaConf.resolve(config)
+        result = compare(config, options.steps, options.repeats, Path(folder))
+    print(f"Lightning takes {result['ratio']:.3f} of the bare loop's time a step")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
