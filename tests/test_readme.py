@@ -1,0 +1,315 @@
+"""Every command and every Python block of the documentation is run, on small videos in place of the reader's own.
+
+A command that is not known here fails: add it to KNOWN with the overrides that make it short, or say which test or
+script runs it.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import os
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from selfsup.__main__ import main as selfsup_main
+from selfsup.data.index import build_index
+from selfsup.data.synthetic import cached_synthetic
+
+PROJECT = Path(__file__).parents[1]
+PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").glob("*.md"))]
+
+SMALL = (
+    "trainer.accelerator=cpu trainer.max_epochs=1 ++trainer.limit_train_batches=1 ++trainer.limit_val_batches=1 "
+    "++trainer.limit_test_batches=1 ++trainer.enable_progress_bar=false data.size_pixels=32 data.batch_size=2 "
+    "data.evaluation_clips_per_video=1 data.num_workers=0 data.index_processes=1 data.index_cache=index.jsonl "
+    "probe.num_frames=1"
+)
+SYNTHETIC = f"{SMALL} data.videos.videos=48"
+UCF101 = "data.root=UCF-101 data.annotations=ucfTrainTestlist"
+
+
+@dataclass(frozen=True)
+class Known:
+    """How a command is run: with `more` at its end, in a process of its own or in this one, by `elsewhere` or here."""
+
+    more: str = ""
+    process: bool = False
+    slow: bool = False
+    elsewhere: str | None = None
+
+
+CI = Known(elsewhere=".ci/run")
+KNOWN = {
+    "pip install -e '.[dev]' && pytest": CI,
+    "pip install -e '.[dev]'": CI,
+    "ruff check": CI,
+    "ruff format --check": CI,
+    "mypy selfsup": CI,
+    "pytest": CI,
+    "pytest -m slow": CI,
+    "bash .ci/run": Known(elsewhere="test_ci_runs_the_readmes_command"),
+    "pre-commit install": Known(elsewhere="test_pre_commit_installs"),
+    "python -m selfsup.train --config-dir=conf task=brightness": Known(elsewhere="tests/test_new_task.py"),
+    "pip install -e . && python train.py": Known(SYNTHETIC),
+    "python train.py data=folder data.root=VIDEOS": Known(SMALL),
+    "python train.py data=manifest data.manifest=VIDEOS.csv": Known(SMALL),
+    f"python train.py data=ucf101 {UCF101}": Known(SMALL),
+    "python train.py data=hmdb51 data.root=hmdb51 data.annotations=hmdb51_splits": Known(SMALL),
+    "python train.py data=kinetics data.root=kinetics data.annotations=kinetics.csv": Known(SMALL),
+    "python train.py --help": Known(),
+    "python train.py encoder=r3d18 data.size_pixels=112 trainer.max_epochs=20": Known(SYNTHETIC, slow=True),
+    "python train.py hydra.run.dir=runs/mine resume=last": Known(f"{SYNTHETIC} trainer.max_epochs=2"),
+    "python train.py encoder=pretrained encoder.path=runs/mine/encoder.safetensors": Known(SYNTHETIC),
+    "python train.py logger=tensorboard": Known(SYNTHETIC),
+    "python train.py logger=wandb": Known(SYNTHETIC, process=True, slow=True),
+    "python train.py trainer=ddp": Known(SYNTHETIC, process=True, slow=True),
+    "python train.py trainer=debug": Known(SYNTHETIC),
+    "python train.py -m seed=0,1,2": Known(SYNTHETIC, slow=True),
+    f"selfsup train experiment=shuffle_and_learn {UCF101}": Known(
+        f"{SMALL} data.size_pixels=227 trainer.accumulate_grad_batches=1", slow=True
+    ),
+    "python train.py 'task.augment=[{_target_: selfsup.data.transforms.SpatialJitter, pixels: 4}]'": Known(SYNTHETIC),
+    "python train.py 'task.augment=[{_target_: selfsup.data.transforms.ChannelSplitting, probability: 0.5}]'": Known(
+        SYNTHETIC, slow=True
+    ),
+    "python train.py 'task.augment=[{_target_: selfsup.data.transforms.EachFrame, transform: {_target_: "
+    "torchvision.transforms.v2.ColorJitter, brightness: 0.4, contrast: 0.4, saturation: 0.4}}]'": Known(
+        SYNTHETIC, slow=True
+    ),
+    "python train.py probe.stage=3": Known(SYNTHETIC),
+    "python train.py data.videos.static=true": Known(SYNTHETIC, slow=True),
+    'sbatch --requeue --signal=TERM@120 --gres=gpu:1 --cpus-per-task=16 --time=24:00:00 --wrap "srun selfsup train '
+    'hydra.run.dir=runs/mine resume=last"': Known(SYNTHETIC, slow=True, elsewhere="test_slurm_script"),
+    "selfsup train -m hydra/launcher=submitit_slurm hydra.launcher.gpus_per_node=1 hydra.launcher.cpus_per_task=16 "
+    "hydra.sweep.dir=runs/seeds seed=0,1,2": Known(SYNTHETIC, slow=True, elsewhere="test_submitit_launcher"),
+    "python benchmarks/loading.py --root VIDEOS --repetitions 7 --clips 30": Known(
+        "--repetitions 1 --clips 2", process=True, slow=True
+    ),
+    "python benchmarks/loading.py --root VIDEOS --frames 5 --soak 5000": Known(
+        "--soak 20 --clips 2", process=True, slow=True
+    ),
+    "python benchmarks/training.py --steps 40 --repeats 5": Known(
+        "--steps 5 --repeats 1 data.size_pixels=32 data.batch_size=2", process=True, slow=True
+    ),
+}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[str]:
+    """Every line of every bash block, once."""
+    lines = [line for page in PAGES for block in blocks(page, "bash") for line in block.splitlines()]
+    return list(dict.fromkeys(line for line in lines if line.strip() and not line.startswith("#")))
+
+
+def marked() -> list[object]:
+    slow = {command for command, known in KNOWN.items() if known.slow}
+    return [pytest.param(command, marks=pytest.mark.slow if command in slow else ()) for command in commands()]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory, synthetic_manifest: Path) -> Path:
+    """A folder in which every name that the documentation uses exists, filled with links to 24 small videos."""
+    root = tmp_path_factory.mktemp("workplace")
+    shutil.copy(PROJECT / "train.py", root)
+    for name in ("benchmarks", "docs"):
+        (root / name).symlink_to(PROJECT / name)
+    videos = sorted((synthetic_manifest.parent / "videos").rglob("*.mp4"))
+
+    def link(number: int, name: str) -> str:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.link(videos[number], path)
+        return Path(name).name
+
+    places = list(product(("Jump", "Pour"), range(1, 7), (1, 2)))  # 2 labels x 6 groups x 2 clips
+    manifest, kinetics = [["path", "label", "group", "split"]], [["youtube_id,time_start,time_end,split,label"]]
+    lists: dict[str, list[str]] = {"train": [], "test": []}
+    hmdb51: dict[str, list[str]] = {"jump": [], "pour": []}
+    for number, (label, group, clip) in enumerate(places):
+        split = "test" if group == 6 else "train"
+        link(number, f"VIDEOS/{label}/{number}.mp4")
+        manifest.append([f"VIDEOS/{label}/{number}.mp4", label, f"{label}{group}", ""])
+        name = link(number, f"UCF-101/{label}/v_{label}_g{group:02d}_c{clip:02d}.avi")
+        lists[split].append(f"{label}/{name}" + (" 1" if split == "train" else ""))
+        low = label.lower()
+        name = link(number, f"hmdb51/{low}/film{group}_{low}_f_cm_np1_ba_goo_{clip}.avi")
+        hmdb51[low].append(f"{name} {2 if split == 'test' else 1}")
+        link(number, f"kinetics/video{number}_000001_000011.mp4")
+        kinetics.append([f"video{number},1,11,{'validate' if group == 5 else split},{label}"])
+    with open(root / "VIDEOS.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(manifest)
+    (root / "kinetics.csv").write_text("\n".join(row[0] for row in kinetics) + "\n", encoding="utf-8")
+    (root / "ucfTrainTestlist").mkdir()
+    for split, names in lists.items():
+        (root / "ucfTrainTestlist" / f"{split}list01.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    (root / "hmdb51_splits").mkdir()
+    for label, rows in hmdb51.items():
+        (root / "hmdb51_splits" / f"{label}_test_split1.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    # Written and indexed here in one go, so that no command has to start processes for it.
+    folders = [*(root / name for name in ("VIDEOS", "UCF-101", "hmdb51", "kinetics")), synthetic_48()]
+    files = [file for folder in folders for file in sorted(folder.rglob("*")) if file.suffix in (".mp4", ".avi")]
+    build_index(files, cache=root / "index.jsonl", processes=1)
+    return root
+
+
+def synthetic_48() -> Path:
+    """The folder of the videos that SYNTHETIC asks for, in the tests' cache."""
+    return cached_synthetic(videos=48, processes=1).parent
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", **more}
+
+
+def in_process(words: list[str], cwd: Path, path: str = "") -> str:
+    """Standard output of a command that must succeed, in a process of its own."""
+    words = [sys.executable if word == "python" else word for word in words]
+    search = os.pathsep.join(filter(None, [path, str(Path(sys.executable).parent), os.environ["PATH"]]))
+    done = subprocess.run(
+        words, cwd=cwd, env=environment(PATH=search), capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def here(words: list[str], patch: pytest.MonkeyPatch) -> None:
+    """A training command in this process, which has imported what a new one would spend most of its time on."""
+    patch.setattr(sys, "argv", words[1:] if words[0] == "python" else words)
+    assert words[0] == "selfsup" or words[:2] == ["python", "train.py"], words
+    try:
+        selfsup_main() if words[0] == "selfsup" else runpy.run_path("train.py", run_name="__main__")
+    except SystemExit as end:  # --help ends so
+        if end.code:
+            raise
+
+
+@pytest.fixture(scope="module")
+def mine(workplace: Path) -> Path:
+    """The run that the documentation calls runs/mine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(workplace)
+        here(shlex.split(f"python train.py hydra.run.dir=runs/mine resume=last {SYNTHETIC}"), patch)
+    return workplace / "runs" / "mine"
+
+
+@pytest.mark.parametrize("command", marked())
+def test_command(
+    command: str, workplace: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command in KNOWN, f"{command!r} is in the documentation, and no test runs it: add it to KNOWN"
+    known = KNOWN[command]
+    if known.elsewhere:
+        return  # the tests below see to it
+    if "runs/mine" in command:
+        request.getfixturevalue("mine")
+    monkeypatch.chdir(workplace)
+    before = set(Path("runs").rglob("encoder.safetensors"))
+    words = shlex.split(f"{command.removeprefix('pip install -e . && ')} {known.more}")
+    if known.process:
+        in_process(words, workplace)
+    else:
+        here(words, monkeypatch)
+    trains = "train.py" in words[1] or words[0] == "selfsup"
+    if trains and "--help" not in words and "runs/mine" not in command:
+        assert set(Path("runs").rglob("encoder.safetensors")) > before
+
+
+def test_no_known_command_has_gone_from_the_documentation() -> None:
+    assert sorted(KNOWN) == sorted(commands())
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
+def test_python_blocks_run(
+    page: Path, mine: Path, workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workplace)
+    for block in blocks(page, "python"):
+        (tmp_path / "block.py").write_text(block, encoding="utf-8")
+        runpy.run_path(str(tmp_path / "block.py"), run_name="block")
+
+
+def test_links_lead_to_files() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            assert "://" in target or (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_readmes_tree_and_picture_exist() -> None:
+    (tree,) = blocks(PROJECT / "README.md", "text")
+    parents = [PROJECT]  # the folder that each depth of indentation lies in
+    for line in tree.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        names = [name for name in re.split(r" {2,}", line.strip())[0].split() if name.endswith(("/", ".py", ".yaml"))]
+        assert names, line
+        for name in names:
+            assert (parents[depth] / name).exists(), line
+        parents[depth + 1 :] = [parents[depth] / names[0]]
+    assert (PROJECT / "docs" / "temporal_order.png").stat().st_size < 300_000
+
+
+def test_ci_runs_the_readmes_command() -> None:
+    script = (PROJECT / ".ci" / "run").read_text(encoding="utf-8")
+    subprocess.run(["bash", "-n", PROJECT / ".ci" / "run"], check=True)
+    (program,) = re.findall(r"readme=\$\((awk '.*?' README\.md)\)", script, re.DOTALL)
+    found = subprocess.run(["bash", "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    assert found.strip() == "pip install -e '.[dev]' && pytest"
+    steps = set(re.findall(r'^step \w+ "(.*)"$', script, re.MULTILINE))
+    assert steps == {"$readme", "pytest -m slow", "ruff check", "ruff format --check", "mypy selfsup"}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pre_commit") is None, reason="pre-commit is not installed")
+def test_pre_commit_installs(tmp_path: Path) -> None:
+    shutil.copy(PROJECT / ".pre-commit-config.yaml", tmp_path)
+    in_process(["git", "init", "--quiet"], tmp_path)
+    in_process(["pre-commit", "install"], tmp_path)
+    in_process(["pre-commit", "validate-config"], tmp_path)
+    assert (tmp_path / ".git" / "hooks" / "pre-commit").exists()
+
+
+@pytest.mark.slow
+def test_slurm_script(workplace: Path, mine: Path, tmp_path: Path) -> None:
+    """The job script runs as it is; sbatch and srun, which need a cluster, are stood in for by a shell."""
+    (tmp_path / "sbatch").write_text('#!/bin/bash\nexec bash -c "${@: -1}"\n', encoding="utf-8")
+    (tmp_path / "srun").write_text('#!/bin/bash\nexec "$@"\n', encoding="utf-8")
+    for name in ("sbatch", "srun"):
+        (tmp_path / name).chmod(0o755)
+    (command,) = [command for command in KNOWN if command.startswith("sbatch")]
+    words = shlex.split(command)
+    words[-1] += f" {SYNTHETIC} trainer.max_epochs=3"
+    assert "resuming from" in in_process(words, workplace, path=str(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher") is None
+    if importlib.util.find_spec("hydra_plugins")
+    else True,
+    reason="hydra-submitit-launcher is not installed: pip install 'selfsup[slurm]'",
+)
+def test_submitit_launcher(workplace: Path) -> None:
+    """On this machine by submitit's local executor, without the GPU that the command asks for."""
+    (command,) = [command for command in KNOWN if "submitit_slurm" in command]
+    command = command.replace("submitit_slurm", "submitit_local").replace("gpus_per_node=1", "gpus_per_node=0")
+    before = set((workplace / "runs").rglob("encoder.safetensors"))
+    in_process(shlex.split(command.replace("seed=0,1,2", f"seed=0,1 {SYNTHETIC}")), workplace)
+    assert len(set((workplace / "runs").rglob("encoder.safetensors")) - before) == 2
+
+
+@pytest.mark.slow
+def test_picture_is_drawn_by_the_code(workplace: Path, tmp_path: Path) -> None:
+    in_process(["python", "docs/picture.py", "--output", str(tmp_path / "picture.png")], workplace)
+    assert 20_000 < (tmp_path / "picture.png").stat().st_size < 300_000
