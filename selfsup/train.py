@@ -58,9 +58,9 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     data.setup()
     counts = ", ".join(f"{len(videos)} {split}" for split, videos in data.videos.items())
     console.print(f"videos: {counts}", highlight=False)
-    for note in data.notes:
+    for note in data.catalogue.notes:
         console.print(f"  {note}", highlight=False, soft_wrap=True)
-    data.write_left_out(folder / "left_out.json")
+    data.catalogue.write_left_out(folder / "left_out.json")
 
     checkpoint = find_checkpoint(config.resume, folder)
     if checkpoint is not None:
@@ -83,8 +83,8 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     try:
         rows = probe({"before": before, "learned": encoder}, data, task.normalize)
     except ValueError as error:  # the labels do not allow it; the encoder is there all the same
-        data.notes.append(f"no probes: {error}")
-        console.print(data.notes[-1], highlight=False, soft_wrap=True)
+        data.catalogue.notes.append(f"no probes: {error}")
+        console.print(data.catalogue.notes[-1], highlight=False, soft_wrap=True)
     summary = {
         "task": name,
         "data": data.description(),
@@ -95,7 +95,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
             if f"test/{figure}" in measured
         ],
         "probes": rows,
-        "notes": data.notes,
+        "notes": data.catalogue.notes,
         "quarantined": quarantine.rows(),
         "folder": str(folder),
     }

@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import signal
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import pytorch_lightning as pl
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader
 
+from selfsup.data.catalogue import SPLITS, Catalogue, take_stock
 from selfsup.data.dataset import ClipDataset, EpochBatches, ResumableLoader, collate
-from selfsup.data.index import Index, VideoInfo, build_index
+from selfsup.data.index import VideoInfo
 from selfsup.data.sampling import ClipSampler
 from selfsup.data.splits import FRACTIONS
 from selfsup.data.transforms import evaluation_crop, train_crop
-from selfsup.data.videos import Listing, Video, printable, split_videos
-
-SPLITS = ("train", "val", "test")
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A listed video that takes no part, and why."""
-
-    video: Video
-    reason: str
+from selfsup.data.videos import Listing
 
 
 class VideoDataModule(pl.LightningDataModule):
@@ -114,10 +99,7 @@ class VideoDataModule(pl.LightningDataModule):
         self.decode_timeout_seconds = decode_timeout_seconds
         self.max_failed_fraction = max_failed_fraction
         self.videos: dict[str, list[VideoInfo]] = {}
-        self.labels: dict[str, list[str | None]] = {}
-        self.groups: dict[str, list[str]] = {}
-        self.left_out: list[LeftOut] = []
-        self.notes: list[str] = []
+        self.catalogue: Catalogue
         self.batches: EpochBatches | None = None
         self._training: ResumableLoader | None = None
         self._position: dict[str, int] | None = None
@@ -126,75 +108,16 @@ class VideoDataModule(pl.LightningDataModule):
         """Lists, splits and indexes the videos once. Raises ValueError where no training video is left."""
         if self.videos:
             return
-        listed = self.list_videos(**self.source)
-        split = split_videos(listed.videos, fractions=self.fractions, seed=self.seed)
-        self.notes = [*listed.notes, *split.notes]
-        index = self._index([video.path for video in split.videos])
-        taken: dict[str, list[Video]] = {name: [] for name in SPLITS}
-        self.left_out = []
-        for video in split.videos:
-            reason = index.refused.get(video.path) or self.sampler.refuse(index.videos[video.path])
-            if reason is not None:
-                self.left_out.append(LeftOut(video, reason))
-                continue
-            assert video.split is not None, "split_videos gives every video a split"
-            taken[video.split].append(video)
-        if not taken["train"]:
-            lost = [left for left in self.left_out if left.video.split == "train"]
-            raise ValueError(
-                f"no training video is left of {len(lost)}, the first is {printable(lost[0].video.path)}: "
-                f"{lost[0].reason}; give other videos, or ask less of them"
-            )
-        self.videos = {name: [index.videos[video.path] for video in videos] for name, videos in taken.items()}
-        self.labels = {name: [video.label for video in videos] for name, videos in taken.items()}
-        self.groups = {name: [video.group or str(video.path) for video in videos] for name, videos in taken.items()}
-        if self.left_out:
-            self.notes.append(self._left_out_note(len(split.videos)))
-
-    def _index(self, paths: list[Path]) -> Index:
-        cache = self.index_cache or self._default_cache(paths)
-        columns = (TextColumn("indexing videos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, transient=True) as bar:
-            row = bar.add_task("index", total=len(paths))
-            return build_index(
-                paths,
-                cache=cache,
-                processes=self.index_processes,
-                timeout_seconds=self.decode_timeout_seconds,
-                progress=lambda done, total: bar.update(row, completed=done),
-            )
-
-    @staticmethod
-    def _default_cache(paths: list[Path]) -> Path:
-        folder = Path(os.environ.get("SELFSUP_CACHE", platformdirs.user_cache_dir("selfsup")))
-        common = os.path.commonpath([path.absolute() for path in paths])
-        return folder / "index" / f"{hashlib.blake2b(os.fsencode(common), digest_size=8).hexdigest()}.jsonl"
-
-    def _left_out_note(self, total: int) -> str:
-        kinds = Counter(left.reason for left in self.left_out)
-        most = "; ".join(f"{count} × {reason}" for reason, count in kinds.most_common(3))
-        more = f"; and {len(kinds) - 3} more reasons" if len(kinds) > 3 else ""
-        return f"left out {len(self.left_out)} of {total} videos: {most}{more}"
-
-    def write_left_out(self, path: Path) -> None:
-        """Writes the left-out videos with label, split and reason, as JSON."""
-        rows = [
-            {
-                "path": printable(left.video.path),
-                "label": left.video.label,
-                "split": left.video.split,
-                "reason": left.reason,
-            }
-            for left in self.left_out
-        ]
-        path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-    def classes(self) -> list[str]:
-        """The labels of the training videos, sorted; empty where any video has none."""
-        labels = [label for split in SPLITS for label in self.labels[split]]
-        if any(label is None for label in labels):
-            return []
-        return sorted({str(label) for label in self.labels["train"]})
+        self.catalogue = take_stock(
+            self.list_videos(**self.source),
+            self.sampler,
+            fractions=self.fractions,
+            seed=self.seed,
+            cache=self.index_cache,
+            processes=self.index_processes,
+            timeout_seconds=self.decode_timeout_seconds,
+        )
+        self.videos = self.catalogue.videos
 
     def description(self) -> dict[str, object]:
         """What the encoder file and the summary record of the data."""
@@ -202,7 +125,7 @@ class VideoDataModule(pl.LightningDataModule):
         return {
             **{name: str(value) for name, value in self.source.items()},
             **counts,
-            "left_out": len(self.left_out),
+            "left_out": len(self.catalogue.left_out),
         }
 
     def train_dataloader(self) -> ResumableLoader:

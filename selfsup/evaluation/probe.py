@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from selfsup.data.datamodule import SPLITS, VideoDataModule
+from selfsup.data.catalogue import SPLITS
+from selfsup.data.datamodule import VideoDataModule
 from selfsup.data.sampling import UniformSampler
 from selfsup.encoders.encoder import Encoder, FrameEncoder
 from selfsup.evaluation.features import extract_features
@@ -38,7 +39,7 @@ class Probe:
 
         Empty where a split is missing, or where there are fewer than two classes to tell apart.
         """
-        if len(data.classes()) < 2 or not all(data.videos[split] for split in SPLITS):
+        if len(data.catalogue.classes()) < 2 or not all(data.videos[split] for split in SPLITS):
             return []
         figures: dict[str, dict[str, float]] = {"1-NN": {}, "linear probe": {}}
         chance = 0.0
@@ -49,7 +50,7 @@ class Probe:
                 batches = data.clips(split, UniformSampler(frames), self.max_videos, self.seed)
                 features = extract_features(encoder, batches, lambda clip: normalize(clip.float() / 255.0), self.stage)
                 values[split] = features.values.numpy()
-                labels[split] = [data.labels[split][number] for number in features.videos.tolist()]
+                labels[split] = [data.catalogue.labels[split][number] for number in features.videos.tolist()]
             fitted = linear_probe(
                 values["train"],
                 labels["train"],
@@ -63,5 +64,5 @@ class Probe:
             chance = fitted.majority
             nearest = knn(values["train"], labels["train"], values["test"], labels["test"])
             figures["1-NN"][name] = nearest.accuracy
-        what = f"{len(data.classes())} classes, test videos"
+        what = f"{len(data.catalogue.classes())} classes, test videos"
         return [{"figure": f"{figure} ({what})", **values, "chance": chance} for figure, values in figures.items()]

@@ -41,7 +41,7 @@ def test_serves_batches_of_every_split(make: Make) -> None:
     data = make(clips_per_video=2, evaluation_clips_per_video=3)
     data.setup()
     assert {split: len(data.videos[split]) for split in SPLITS} == {"train": 16, "val": 4, "test": 4}
-    assert data.left_out == []
+    assert data.catalogue.left_out == []
     batches = list(data.train_dataloader())
     assert [len(batch["video"]) for batch in batches] == [4] * 8
     assert sorted(torch.cat([batch["video"] for batch in batches]).tolist()) == sorted([*range(16)] * 2)
@@ -83,13 +83,15 @@ def test_labels_groups_and_classes_belong_to_their_videos(make: Make, synthetic_
     with open(synthetic_manifest, newline="", encoding="utf-8") as file:
         rows = {synthetic_manifest.parent / row["path"]: row for row in csv.DictReader(file)}
     for split in SPLITS:
-        for info, label, group in zip(data.videos[split], data.labels[split], data.groups[split], strict=True):
+        for info, label, group in zip(
+            data.videos[split], data.catalogue.labels[split], data.catalogue.groups[split], strict=True
+        ):
             assert (rows[info.path]["label"], rows[info.path]["group"]) == (label, group)
             assert rows[info.path]["split"] == split
-    assert data.classes() == sorted({row["label"] for row in rows.values() if row["split"] == "train"})
+    assert data.catalogue.classes() == sorted({row["label"] for row in rows.values() if row["split"] == "train"})
     other = make(label="object")
     other.setup()
-    assert other.classes() == sorted({row["object"] for row in rows.values() if row["split"] == "train"})
+    assert other.catalogue.classes() == sorted({row["object"] for row in rows.values() if row["split"] == "train"})
 
 
 def test_the_index_is_made_once(make: Make, synthetic_index: Path) -> None:
@@ -112,9 +114,9 @@ def test_says_how_it_split(make: Make, synthetic_manifest: Path, tmp_path: Path)
     )
     data = make(listed, fractions={"train": 0.5, "val": 0.25, "test": 0.25})
     data.setup()
-    assert len(data.notes) == 1
-    assert data.notes[0].startswith("no split is named: split by group, 50/25/25 %, seed 0: ")
-    groups = [set(data.groups[split]) for split in SPLITS]
+    assert len(data.catalogue.notes) == 1
+    assert data.catalogue.notes[0].startswith("no split is named: split by group, 50/25/25 %, seed 0: ")
+    groups = [set(data.catalogue.groups[split]) for split in SPLITS]
     assert all(groups)
     assert sum(map(len, groups)) == len(set.union(*groups)) == 6
 
@@ -146,15 +148,15 @@ def test_what_is_left_out_is_counted_named_and_written(odd_folder: Path, tmp_pat
     assert {split: len(data.videos[split]) for split in SPLITS} == {"train": 2, "val": 2, "test": 2}
     unreadable = "cannot be opened as a video (Invalid data found when processing input)"
     short = "too short for temporal order: 3 frames, at least 5 are needed"
-    assert data.notes[-1] == f"left out 3 of 9 videos: 2 × {unreadable}; 1 × {short}"
-    data.write_left_out(tmp_path / "left_out.json")
+    assert data.catalogue.notes[-1] == f"left out 3 of 9 videos: 2 × {unreadable}; 1 × {short}"
+    data.catalogue.write_left_out(tmp_path / "left_out.json")
     rows = json.loads((tmp_path / "left_out.json").read_text(encoding="utf-8"))
     assert {(Path(row["path"]).name, row["split"], row["reason"]) for row in rows} == {
         ("short.mp4", "train", short),
         ("cut.mp4", "train", unreadable),
         ("none.mp4", "val", unreadable),
     }
-    assert data.classes() == []  # no labels in this folder
+    assert data.catalogue.classes() == []  # no labels in this folder
     assert data.description() == {
         "root": str(odd_folder),
         "train_videos": 2,

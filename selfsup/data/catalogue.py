@@ -1,0 +1,133 @@
+"""From a list of videos to those that take part, split by split, and those that do not, and why."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from selfsup.data.index import Index, VideoInfo, build_index
+from selfsup.data.sampling import ClipSampler
+from selfsup.data.videos import Listing, Video, printable, split_videos
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A listed video that takes no part, and why."""
+
+    video: Video
+    reason: str
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What takes part: for each split the videos, their labels and their groups, in one order; and what does not.
+
+    `notes` are sentences to print: how splits were made, what was ignored, how many were left out.
+    """
+
+    videos: dict[str, list[VideoInfo]]
+    labels: dict[str, list[str | None]]
+    groups: dict[str, list[str]]
+    left_out: list[LeftOut]
+    notes: list[str]
+
+    def classes(self) -> list[str]:
+        """The labels of the training videos, sorted; empty where any video has none."""
+        labels = [label for split in SPLITS for label in self.labels[split]]
+        if any(label is None for label in labels):
+            return []
+        return sorted({str(label) for label in self.labels["train"]})
+
+    def write_left_out(self, path: Path) -> None:
+        """Writes the left-out videos with label, split and reason, as JSON."""
+        rows = [
+            {
+                "path": printable(left.video.path),
+                "label": left.video.label,
+                "split": left.video.split,
+                "reason": left.reason,
+            }
+            for left in self.left_out
+        ]
+        path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def take_stock(
+    listed: Listing,
+    sampler: ClipSampler,
+    *,
+    fractions: Mapping[str, float],
+    seed: int,
+    cache: Path | None,
+    processes: int,
+    timeout_seconds: float,
+) -> Catalogue:
+    """Splits and indexes the videos, and leaves out those that cannot be decoded or that `sampler` refuses.
+
+    `cache`, `processes` and `timeout_seconds` are those of `build_index`; without a cache one in the user's cache
+    folder is used. Raises ValueError where no training video is left.
+    """
+    split = split_videos(listed.videos, fractions=fractions, seed=seed)
+    paths = [video.path for video in split.videos]
+    index = _index(paths, cache or _default_cache(paths), processes, timeout_seconds)
+    taken: dict[str, list[Video]] = {name: [] for name in SPLITS}
+    left_out = []
+    for video in split.videos:
+        reason = index.refused.get(video.path) or sampler.refuse(index.videos[video.path])
+        if reason is not None:
+            left_out.append(LeftOut(video, reason))
+            continue
+        assert video.split is not None, "split_videos gives every video a split"
+        taken[video.split].append(video)
+    if not taken["train"]:
+        lost = [left for left in left_out if left.video.split == "train"]
+        raise ValueError(
+            f"no training video is left of {len(lost)}, the first is {printable(lost[0].video.path)}: "
+            f"{lost[0].reason}; give other videos, or ask less of them"
+        )
+    notes = [*listed.notes, *split.notes]
+    if left_out:
+        notes.append(_left_out_note(left_out, len(split.videos)))
+    return Catalogue(
+        videos={name: [index.videos[video.path] for video in videos] for name, videos in taken.items()},
+        labels={name: [video.label for video in videos] for name, videos in taken.items()},
+        groups={name: [video.group or str(video.path) for video in videos] for name, videos in taken.items()},
+        left_out=left_out,
+        notes=notes,
+    )
+
+
+def _index(paths: list[Path], cache: Path, processes: int, timeout_seconds: float) -> Index:
+    columns = (TextColumn("indexing videos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True) as bar:
+        row = bar.add_task("index", total=len(paths))
+        return build_index(
+            paths,
+            cache=cache,
+            processes=processes,
+            timeout_seconds=timeout_seconds,
+            progress=lambda done, total: bar.update(row, completed=done),
+        )
+
+
+def _default_cache(paths: list[Path]) -> Path:
+    folder = Path(os.environ.get("SELFSUP_CACHE", platformdirs.user_cache_dir("selfsup")))
+    common = os.path.commonpath([path.absolute() for path in paths])
+    return folder / "index" / f"{hashlib.blake2b(os.fsencode(common), digest_size=8).hexdigest()}.jsonl"
+
+
+def _left_out_note(left_out: list[LeftOut], total: int) -> str:
+    kinds = Counter(left.reason for left in left_out)
+    most = "; ".join(f"{count} × {reason}" for reason, count in kinds.most_common(3))
+    more = f"; and {len(kinds) - 3} more reasons" if len(kinds) > 3 else ""
+    return f"left out {len(left_out)} of {total} videos: {most}{more}"
