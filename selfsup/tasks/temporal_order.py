@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -76,9 +77,16 @@ class OrderSampler:
             return f"static: mean motion below task.sampler.minimum_motion={self.minimum_motion:g}"
         return None
 
-    def times(self, info: VideoInfo, generator: torch.Generator) -> list[float]:
-        """Seconds of a < b < c < d < e, which fall on five different frames."""
+    def times(
+        self, info: VideoInfo, generator: torch.Generator, shown_seconds: np.ndarray | None = None
+    ) -> list[float]:
+        """Seconds of a < b < c < d < e, which fall on five different frames.
+
+        `shown_seconds` are the presentation times of the frames, where their rate may vary.
+        """
         step = 1.0 / info.fps
+        shown = np.arange(info.num_frames) * step if shown_seconds is None else shown_seconds
+        borders = (shown[1:] + shown[:-1]) / 2
         last = info.duration_seconds - step / 2
         scale = min(1.0, last / self.window_seconds)
         window = scale * self.window_seconds
@@ -91,7 +99,7 @@ class OrderSampler:
             a = b - scale * uniform(self.gap_seconds, self.reach_seconds, generator)
             e = d + scale * uniform(self.gap_seconds, self.reach_seconds, generator)
             c = b + span * uniform(0.25, 0.75, generator)
-            frames = [round(time / step) for time in (a, b, c, d, e)]
+            frames = np.searchsorted(borders, (a, b, c, d, e)).tolist()
             if all(left < right for left, right in pairwise(frames)):
                 return [a, b, c, d, e]
         # Few frames: five evenly spaced ones are the only safe draw.
@@ -100,7 +108,7 @@ class OrderSampler:
     def __call__(self, video: VideoReader, info: VideoInfo, generator: torch.Generator) -> dict[str, Tensor]:
         best, most = torch.empty(0), -1.0
         for _ in range(self.tries):
-            frames = video.frames(self.times(info, generator))  # (5, C, H, W)
+            frames = video.frames(self.times(info, generator, video.times_seconds))  # (5, C, H, W)
             a, _, c, _, e = frames.float() / 255.0
             difference = min(F.mse_loss(c, a).item(), F.mse_loss(c, e).item())
             if difference > most:

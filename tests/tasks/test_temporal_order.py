@@ -144,6 +144,15 @@ def test_the_draw_with_the_most_distinct_middle_frame_is_kept(tmp_path: Path) ->
             assert torch.equal(first, candidates[0])
 
 
+def test_five_frames_are_drawn_where_the_rate_varies(tmp_path: Path) -> None:
+    info = inspect(write_video(tmp_path / "a.mp4", moving(60), fps=20))
+    shown = np.concatenate([np.arange(30) * 0.005, 0.15 + np.arange(30) * 0.095])  # fast, then slow
+    borders = (shown[1:] + shown[:-1]) / 2
+    for seed in range(50):
+        times = SAMPLER.times(info, torch.Generator().manual_seed(seed), shown)
+        assert len(set(np.searchsorted(borders, times).tolist())) == 5
+
+
 # --- the task
 
 
