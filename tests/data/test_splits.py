@@ -92,9 +92,7 @@ def test_named_splits_stay_and_a_missing_one_is_carved_out_of_train() -> None:
     assert [video for video in carved.videos if video.split == "test"] == sorted(test, key=lambda v: v.path)
     assert sizes(carved.videos) == {"train": 45, "val": 15, "test": 60}
     assert_groups_whole(carved.videos)
-    assert carved.notes[0].startswith(
-        "no val is named: carved out of train by group, seed 0: train 45 videos"
-    )
+    assert carved.notes[0].startswith("no val is named: carved out of train by group, seed 0: train 45 videos")
 
     only_train = split_videos(train, {"train": 0.5, "val": 0.25, "test": 0.25})
     assert sizes(only_train.videos) == {"train": 30, "val": 15, "test": 15}
@@ -147,9 +145,7 @@ def test_what_cannot_be_split_is_refused() -> None:
         split_videos([])
     with pytest.raises(ValueError, match=r"a\.mp4: listed twice"):
         split_videos([Video(Path("a.mp4")), Video(Path("x/../a.mp4"))])
-    with pytest.raises(
-        ValueError, match=r"2 groups \(.*\) cannot fill the splits train, val, test: add groups"
-    ):
+    with pytest.raises(ValueError, match=r"2 groups \(.*\) cannot fill the splits train, val, test: add groups"):
         split_videos(grouped(2, 5, 1))
     with pytest.raises(ValueError, match="no video is named train, only test and val"):
         split_videos(grouped(2, 1, 1, "val") + grouped(2, 1, 1, "test"))

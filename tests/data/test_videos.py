@@ -119,9 +119,7 @@ def test_folder_that_is_missing_or_a_file_is_refused(tmp_path: Path) -> None:
         videos.folder(tmp_path / "a.mp4")
 
 
-def test_folder_that_may_not_be_read_is_not_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folder_that_may_not_be_read_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "a.mp4", "closed/b.mp4")
     scan = os.scandir
 
@@ -220,9 +218,7 @@ def test_manifest_that_is_missing_a_folder_or_not_utf8_is_refused(tmp_path: Path
     with pytest.raises(ValueError, match="a folder, not a text file"):
         videos.manifest(tmp_path)
     (tmp_path / "list.csv").write_bytes("path\na.mp4\né.mp4\n".encode("latin-1"))
-    with pytest.raises(
-        ValueError, match=r"list\.csv, line 3: byte 0xe9 is not UTF-8; save the file as UTF-8"
-    ):
+    with pytest.raises(ValueError, match=r"list\.csv, line 3: byte 0xe9 is not UTF-8; save the file as UTF-8"):
         videos.manifest(tmp_path / "list.csv")
 
 
@@ -278,9 +274,7 @@ def test_hmdb51_groups_by_source_and_counts_unused_clips(tmp_path: Path) -> None
             "Brushing_Her_Hair__[_NEW_AUDIO_]_UPDATED!!!!_brush_hair_h_cm_np1_fr_goo_0.avi 2 ",
             "red_head_brush_hair_u_cm_np1_ba_goo_0.avi 0 ",
         ],
-        "draw_sword": [
-            "Albion_Mercenary_Draw_Cutting_(From_the_Scabbard)_draw_sword_u_cm_np1_fr_med_0.avi 1 "
-        ],
+        "draw_sword": ["Albion_Mercenary_Draw_Cutting_(From_the_Scabbard)_draw_sword_u_cm_np1_fr_med_0.avi 1 "],
         "walk": ["21_walk_h_cm_np1_fr_med_10.avi 1 ", "IamLegend_walk_f_nm_np1_fr_med_17.avi 2 "],
     }
     for label, lines in rows.items():
@@ -320,8 +314,7 @@ def test_kinetics_finds_clips_in_any_layout_and_counts_missing_ones(tmp_path: Pa
     write(lists / "test.csv", "youtube_id,time_start,time_end,split", "id4,3.0,13.0,test")
     listing = videos.kinetics(root, lists)
     found = {
-        video.path.relative_to(root).as_posix(): (video.label, video.group, video.split)
-        for video in listing.videos
+        video.path.relative_to(root).as_posix(): (video.label, video.group, video.split) for video in listing.videos
     }
     assert found == {
         "train/air drumming/-id1_000010_000020.mp4": ("air drumming", "-id1", "train"),

@@ -81,8 +81,6 @@ def test_rank_and_cosine_do_not_depend_on_the_axes(measure: Callable[[Tensor], f
         (torch.full((3, 2), torch.nan), "not finite"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(
-    measure: Callable[[Tensor], float], features: Tensor, message: str
-) -> None:
+def test_what_cannot_be_measured_is_refused(measure: Callable[[Tensor], float], features: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         measure(features)

@@ -17,9 +17,7 @@ def blobs(number: int, seed: int, noise: float = 1.0) -> tuple[NDArray[Any], NDA
     return np.stack([centres[name] for name in labels]) + noise * random.normal(size=(number, 8)) / 3, labels
 
 
-def by_hand(
-    gallery: Any, labels: Any, queries: Any, k: int, groups: Any = None, own: Any = None
-) -> list[str]:
+def by_hand(gallery: Any, labels: Any, queries: Any, k: int, groups: Any = None, own: Any = None) -> list[str]:
     answers = []
     for number, query in enumerate(queries):
         cosine = [float(query @ g / np.linalg.norm(query) / np.linalg.norm(g)) for g in gallery]

@@ -36,9 +36,7 @@ def softmax_regression(train: Split, strength: float, *others: NDArray[Any]) -> 
     targets = torch.from_numpy(train[1])
     weights = torch.zeros(inputs.shape[1], int(targets.max()) + 1, dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(weights.shape[1], dtype=torch.float64, requires_grad=True)
-    solver = torch.optim.LBFGS(
-        [weights, bias], max_iter=2000, tolerance_grad=1e-9, line_search_fn="strong_wolfe"
-    )
+    solver = torch.optim.LBFGS([weights, bias], max_iter=2000, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
         solver.zero_grad()
@@ -125,8 +123,7 @@ def test_without_val_folds_keep_groups_whole() -> None:
     again = linear_probe(features, labels, None, None, features, labels, 0, train_groups=groups.tolist())
     assert again == by_group
     assert any(
-        linear_probe(features, labels, None, None, features, labels, seed, train_groups=groups.tolist())
-        != by_group
+        linear_probe(features, labels, None, None, features, labels, seed, train_groups=groups.tolist()) != by_group
         for seed in (1, 2, 3)
     )
 
