@@ -170,7 +170,8 @@ class Constant(Tiny):
 
 def task_of(encoder: Encoder, head_dim: int | None = 8, negative_share: float = 0.75) -> TemporalOrder:
     optimizer = partial(torch.optim.SGD, lr=0.1)
-    return TemporalOrder(encoder, SAMPLER, optimizer, head_dim=head_dim, negative_share=negative_share)
+    task = TemporalOrder(encoder, SAMPLER, optimizer, head_dim=head_dim, negative_share=negative_share)
+    return task.eval()  # BatchNorm would make a tuple's logits those of its batch
 
 
 def clips(batch: int = 3) -> Tensor:
@@ -187,7 +188,7 @@ def logits_of_tuple(task: TemporalOrder, clip: Tensor, letters: str) -> Tensor:
     features = [
         task.encoder(clip[None, :, "abcde".index(letter)].unsqueeze(2))[0].flatten(1).mean(1) for letter in letters
     ]
-    return task.head(torch.cat(features))
+    return task.head(task.project(torch.stack(features)).flatten()[None])[0]
 
 
 @pytest.mark.parametrize("head_dim", [None, 8])
@@ -236,7 +237,7 @@ def test_a_clip_encoder_sees_each_frame_as_a_still_clip() -> None:
     task = task_of(Volume())
     clip = clips(1)
     still_b, still_c, still_d = (clip[:, :, t : t + 1].expand(-1, -1, 2, -1, -1) for t in (1, 2, 3))
-    features = [task.encoder(one).mean(dim=(2, 3, 4)) for one in (still_b, still_c, still_d)]
+    features = [task.project(task.encoder(one).mean(dim=(2, 3, 4))) for one in (still_b, still_c, still_d)]
     torch.testing.assert_close(task(clip)[:, 0], task.head(torch.cat(features, dim=1)))
 
 
@@ -280,8 +281,10 @@ def test_the_papers_head_is_one_linear_layer() -> None:
     head = task_of(Tiny(), head_dim=None).head
     assert isinstance(head, nn.Linear)
     assert (head.in_features, head.out_features) == (12, 2)
-    hidden = task_of(Tiny(), head_dim=8).head
-    assert [type(layer) for layer in hidden] == [nn.Linear, nn.ReLU, nn.Linear]
+    assert not list(task_of(Tiny(), head_dim=None).project.parameters())
+    hidden = task_of(Tiny(), head_dim=8)
+    assert hidden.project(torch.zeros(7, 4)).shape == (7, 8)
+    assert hidden.head(torch.zeros(7, 24)).shape == (7, 2)
 
 
 def test_the_gradient_reaches_the_encoder_and_a_step_lowers_the_loss() -> None:
