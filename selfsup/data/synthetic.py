@@ -37,7 +37,7 @@ from selfsup.data.synthetic_surfaces import OBJECTS, SURFACES
 
 __all__ = ["Annotations", "cached_synthetic", "read_annotations", "write_synthetic"]
 
-VERSION = 2  # of what is drawn; part of the key of the cache
+VERSION = 3  # of what is drawn; part of the key of the cache
 SOUND_RATE_HZ = 16000
 COLUMNS = ("path", "label", "group", "split", "object", "sound", "surface")
 _GROUP_VIDEOS = 4  # that share a place
@@ -78,7 +78,7 @@ def write_synthetic(
 
     Args:
         root: folder to make; it may exist if it is empty.
-        videos: how many, in groups of four that share a place; no group is in two splits (60 : 20 : 20).
+        videos: how many, in groups of four that share a place; no group is in two splits (70 : 10 : 20).
         seed: the same seed gives the same bytes, whatever `processes` is.
         size_pixels: height and width, even.
         seconds: length of each video.
@@ -209,9 +209,9 @@ def _place(number: int, settings: _Settings) -> tuple[int, str, str]:
     cycle, turn = divmod(number, len(ACTIONS))
     order = np.random.default_rng([settings.seed, 2, cycle]).permutation(len(ACTIONS))
     groups = -(-settings.videos // group_videos)
-    held_out = max(1, round(0.2 * groups))
+    val, test = (max(1, round(share * groups)) for share in (0.1, 0.2))
     group = number // group_videos
-    split = "train" if group < groups - 2 * held_out else "val" if group < groups - held_out else "test"
+    split = "train" if group < groups - val - test else "val" if group < groups - test else "test"
     return group, ACTIONS[order[turn]], split
 
 

@@ -68,7 +68,7 @@ def test_groups_never_cross_splits_and_labels_are_balanced() -> None:
     for group, _, split in places:
         splits.setdefault(group, set()).add(split)
     assert all(len(names) == 1 for names in splits.values())
-    for split, count in {"train": 144, "val": 48, "test": 48}.items():
+    for split, count in {"train": 168, "val": 24, "test": 48}.items():
         actions = [action for _, action, name in places if name == split]
         assert len(actions) == count
         assert {actions.count(action) for action in ACTIONS} == {count // len(ACTIONS)}
