@@ -49,7 +49,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
         raise ValueError(f"no value for {', '.join(missing)}; give one, as in {missing[0]}=VALUE")
     console = Console()
     pl.seed_everything(config.seed, verbose=False)
-    encoder: Encoder = instantiate(config.encoder)
+    encoder: Encoder = instantiate(config.encoder).train()  # a loaded one comes ready for use
     task: Task = instantiate(config.task, _partial_=True)(encoder=encoder)
     data: VideoDataModule = instantiate(config.data, _partial_=True)(sampler=task.sampler)
     probe = instantiate(config.probe)
