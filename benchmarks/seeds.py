@@ -24,7 +24,10 @@ def table(summaries: list[dict]) -> str:
     seeds = sorted(summary["seed"] for summary in summaries)
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"the runs repeat seeds: {seeds}")
-    lines = [f"| figure (seeds {', '.join(map(str, seeds))}) | before | learned | difference | chance |", "|---|---|---|---|---|"]
+    lines = [
+        f"| figure (seeds {', '.join(map(str, seeds))}) | before | learned | difference | chance |",
+        "|---|---|---|---|---|",
+    ]
     for position, row in enumerate(summaries[0]["pretext"]):
         values = [summary["pretext"][position]["value"] for summary in summaries]
         name = f"{summaries[0]['task']} {row['figure']} ({row['split']} videos)"
