@@ -92,10 +92,11 @@ class VideoDataModule(pl.LightningDataModule):
         self.batch_size = batch_size
         self.clips_per_video = clips_per_video
         self.evaluation_clips_per_video = evaluation_clips_per_video
-        self.num_workers = _count(num_workers, "data.num_workers", least=0)
+        cores = os.cpu_count() or 1  # training wants one beside the workers; the index has them all to itself
+        self.num_workers = _count(num_workers, "data.num_workers", least=0, auto=min(8, cores - 1))
         self.reader = reader
         self.index_cache = Path(index_cache) if index_cache is not None else None
-        self.index_processes = _count(index_processes, "data.index_processes", least=1)
+        self.index_processes = _count(index_processes, "data.index_processes", least=1, auto=cores)
         self.decode_timeout_seconds = decode_timeout_seconds
         self.max_failed_fraction = max_failed_fraction
         self.videos: dict[str, list[VideoInfo]] = {}
@@ -231,9 +232,9 @@ def _start_worker(_: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _count(value: int | str, name: str, least: int) -> int:
+def _count(value: int | str, name: str, least: int, auto: int) -> int:
     if value == "auto":
-        return max(1, min(8, (os.cpu_count() or 1) - 1))
+        return max(1, auto)
     if not isinstance(value, int) or value < least:
         raise ValueError(f"{name}={value!r}: give 'auto' or a whole number of at least {least}")
     return value
