@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -115,8 +114,3 @@ def find_checkpoint(resume: str | None, folder: Path) -> Path | None:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no checkpoint to resume from; give a file, or resume=last")
     return path
-
-
-def progress_of(checkpoint: Mapping[str, Any]) -> str:
-    """One sentence on how far a checkpoint is."""
-    return f"epoch {checkpoint['epoch']}, step {checkpoint['global_step']}"
