@@ -90,6 +90,7 @@ KNOWN = {
         SYNTHETIC, slow=True
     ),
     "python train.py probe.stage=3": Known(SYNTHETIC),
+    "python train.py probe.time=concat": Known(SYNTHETIC),
     "python train.py data.videos.static=true": Known(SYNTHETIC, slow=True),
     'sbatch --requeue --signal=TERM@120 --gres=gpu:1 --cpus-per-task=16 --time=24:00:00 --wrap "srun selfsup train '
     'hydra.run.dir=runs/mine resume=last"': Known(SYNTHETIC, slow=True, elsewhere="test_slurm_script"),

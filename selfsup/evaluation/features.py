@@ -1,7 +1,11 @@
-"""One vector a video: the encoder's feature map, averaged over time, space and the clips of the video."""
+"""One vector a video: the encoder's feature map, averaged over space, time and the clips of the video.
+
+The mean over time knows nothing of order. Where the classes are movements of which it matters what comes first, the
+features of each moment can be laid side by side instead.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -9,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from selfsup.encoders.encoder import Encoder, FrameEncoder
+
+Time = Literal["mean", "concat"]
 
 
 class Features(NamedTuple):
@@ -23,6 +29,7 @@ def extract_features(
     batches: Iterable[Mapping[str, Any]],
     transform: Callable[[Tensor], Tensor] | None = None,
     stage: int | None = None,
+    time: Time = "mean",
 ) -> Features:
     """Runs the encoder, in evaluation mode and without gradients, over batches of clips.
 
@@ -32,11 +39,15 @@ def extract_features(
             batch without "clip", in which no video could be read, is passed over; its videos get no row.
         transform: from the clip, on the encoder's device, to the normalised float that the encoder takes.
         stage: read the features after this many of `encoder.stages`; None for all.
+        time: "mean" over the map's T' moments, or "concat", their features side by side: D is then T' times larger,
+            and every clip must have the same T'.
 
     Raises:
-        ValueError: no such stage, no clip at all, or features that are not finite.
+        ValueError: no such stage or way to read time, no clip at all, or features that are not finite.
     """
     _check_stage(encoder, stage)
+    if time not in get_args(Time):
+        raise ValueError(f"time={time!r}: choose one of {', '.join(get_args(Time))}")
     device = next((parameter.device for parameter in encoder.parameters()), torch.device("cpu"))
     modes = {module: module.training for module in encoder.modules()}
     rows, numbers = [], []
@@ -48,7 +59,7 @@ def extract_features(
                     continue
                 clip = batch["clip"].to(device, non_blocking=True)
                 clip = clip if transform is None else transform(clip)
-                rows.append(pooled(encoder, clip, stage).float().cpu())  # (B, D)
+                rows.append(pooled(encoder, clip, stage, time).float().cpu())  # (B, D)
                 numbers.append(batch["video"].cpu())
     finally:
         for module, training in modes.items():
@@ -68,20 +79,26 @@ def extract_features(
     return Features(values, videos)
 
 
-def pooled(encoder: Encoder, clip: Tensor, stage: int | None = None) -> Tensor:
-    """Clip (B, C, T, H, W) to (B, D): the map after `stage` stages, None for all, averaged over T', H', W'.
+def pooled(encoder: Encoder, clip: Tensor, stage: int | None = None, time: Time = "mean") -> Tensor:
+    """Clip (B, C, T, H, W) to (B, D): the map after `stage` stages, None for all, averaged over H', W' and T'.
 
-    Early stages have a D of their own.
+    With time="concat" to (B, T' D), the moments in their order. Early stages have a D of their own.
     """
     _check_stage(encoder, stage)
+    moments = _moments(encoder, clip, stage)  # (B, T', D)
+    return moments.mean(dim=1) if time == "mean" else moments.flatten(1)
+
+
+def _moments(encoder: Encoder, clip: Tensor, stage: int | None) -> Tensor:
+    """Features of each moment, averaged over space: (B, T', D)."""
     if stage is None:
-        return encoder(clip).mean(dim=(2, 3, 4))
+        return encoder(clip).mean(dim=(3, 4)).transpose(1, 2)
     encoder.check(clip)
     stages = encoder.stages[:stage]
     if not isinstance(encoder, FrameEncoder):
-        return stages(clip).mean(dim=(2, 3, 4))
+        return stages(clip).mean(dim=(3, 4)).transpose(1, 2)
     maps = stages(clip.transpose(1, 2).flatten(0, 1))  # (B*T, D, H', W')
-    return maps.mean(dim=(2, 3)).unflatten(0, (clip.shape[0], clip.shape[2])).mean(dim=1)
+    return maps.mean(dim=(2, 3)).unflatten(0, (clip.shape[0], clip.shape[2]))
 
 
 def _check_stage(encoder: Encoder, stage: int | None) -> None:

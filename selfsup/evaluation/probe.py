@@ -11,7 +11,7 @@ from selfsup.data.catalogue import SPLITS
 from selfsup.data.datamodule import VideoDataModule
 from selfsup.data.sampling import UniformSampler
 from selfsup.encoders.encoder import Encoder, FrameEncoder
-from selfsup.evaluation.features import extract_features
+from selfsup.evaluation.features import Time, extract_features
 from selfsup.evaluation.knn import knn
 from selfsup.evaluation.linear_probe import linear_probe
 
@@ -24,12 +24,14 @@ class Probe:
         num_frames: frames a video, evenly spaced; None for 8, and 16 where the encoder is 3-D.
         max_videos: videos a split, drawn at random where there are more.
         stage: read the features after this many of the encoder's stages; None for all.
+        time: "mean" of the features over time, or "concat", which keeps the order of the frames.
         seed: of the draw.
     """
 
     num_frames: int | None = None
     max_videos: int = 2000
     stage: int | None = None
+    time: Time = "mean"
     seed: int = 0
 
     def __call__(
@@ -48,7 +50,9 @@ class Probe:
             frames = self.num_frames or (8 if isinstance(encoder, FrameEncoder) else 16)
             for split in SPLITS:
                 batches = data.clips(split, UniformSampler(frames), self.max_videos, self.seed)
-                features = extract_features(encoder, batches, lambda clip: normalize(clip.float() / 255.0), self.stage)
+                features = extract_features(
+                    encoder, batches, lambda clip: normalize(clip.float() / 255.0), self.stage, self.time
+                )
                 values[split] = features.values.numpy()
                 labels[split] = [data.catalogue.labels[split][number] for number in features.videos.tolist()]
             fitted = linear_probe(

@@ -66,6 +66,29 @@ def test_an_earlier_stage_of_a_volume_encoder() -> None:
     torch.testing.assert_close(pooled(encoder, clip, stage=1), encoder.stages[0](clip).mean(dim=(2, 3, 4)))
 
 
+@pytest.mark.parametrize("stage", [None, 1])
+def test_concat_keeps_the_order_that_the_mean_loses(encoder: Encoder, stage: int | None) -> None:
+    encoder.eval()
+    clip = clips(2)
+    read = pooled(encoder, clip, stage, "concat")
+    volume = encoder(clip) if stage is None else encoder.stages[0](clip) if isinstance(encoder, Volumes) else None
+    if volume is not None:
+        torch.testing.assert_close(read, torch.cat([moment.mean(dim=(2, 3)) for moment in volume.unbind(2)], dim=1))
+    shuffled = clip[:, :, [3, 1, 4, 0, 2]]
+    assert (pooled(encoder, shuffled, stage, "concat") - read).abs().max() > 1e-3
+    if isinstance(encoder, FrameEncoder):
+        one = torch.stack([pooled(encoder, frame[:, :, None], stage) for frame in clip.unbind(2)], dim=1)
+        torch.testing.assert_close(read.view(2, 5, -1), one)
+        torch.testing.assert_close(pooled(encoder, shuffled, stage), pooled(encoder, clip, stage))
+    found = extract_features(encoder, [{"clip": clip, "video": torch.arange(2)}], None, stage, "concat")
+    torch.testing.assert_close(found.values, read.detach())
+
+
+def test_a_way_to_read_time_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ValueError, match="time='last': choose one of mean, concat"):
+        extract_features(Images(), [], time="last")  # type: ignore[arg-type]
+
+
 def test_every_stage_of_a_resnet_has_its_width() -> None:
     encoder = ResNet(18).eval()
     with torch.no_grad():
