@@ -5,6 +5,7 @@ features of each moment can be laid side by side instead.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -24,51 +25,75 @@ class Features(NamedTuple):
     videos: Tensor
 
 
-def extract_features(
-    encoder: Encoder,
-    batches: Iterable[Mapping[str, Any]],
-    transform: Callable[[Tensor], Tensor] | None = None,
-    stage: int | None = None,
-    time: Time = "mean",
-) -> Features:
-    """Runs the encoder, in evaluation mode and without gradients, over batches of clips.
+@dataclass(frozen=True)
+class Reading:
+    """How an encoder's features are taken.
 
     Args:
-        encoder: its training mode, also of each frozen part, is restored afterwards.
-        batches: dicts of "clip" (B, C, T, H, W) and "video" int64 (B,), the number of each clip's video. A
-            batch without "clip", in which no video could be read, is passed over; its videos get no row.
+        encoder: run in evaluation mode; its training mode, also of each frozen part, is restored afterwards.
         transform: from the clip, on the encoder's device, to the normalised float that the encoder takes.
         stage: read the features after this many of `encoder.stages`; None for all.
         time: "mean" over the map's T' moments, or "concat", their features side by side: D is then T' times larger,
             and every clip must have the same T'.
 
     Raises:
-        ValueError: no such stage or way to read time, no clip at all, or features that are not finite.
+        ValueError: no such stage, or no such way to read time.
     """
-    _check_stage(encoder, stage)
-    if time not in get_args(Time):
-        raise ValueError(f"time={time!r}: choose one of {', '.join(get_args(Time))}")
-    device = next((parameter.device for parameter in encoder.parameters()), torch.device("cpu"))
-    modes = {module: module.training for module in encoder.modules()}
-    rows, numbers = [], []
-    encoder.eval()
+
+    encoder: Encoder
+    transform: Callable[[Tensor], Tensor] | None = None
+    stage: int | None = None
+    time: Time = "mean"
+
+    def __post_init__(self) -> None:
+        _check_stage(self.encoder, self.stage)
+        if self.time not in get_args(Time):
+            raise ValueError(f"time={self.time!r}: choose one of {', '.join(get_args(Time))}")
+
+    def __call__(self, clip: Tensor) -> Tensor:
+        """Clip (B, C, T, H, W) to features (B, D), float32 on the CPU."""
+        device = next((parameter.device for parameter in self.encoder.parameters()), torch.device("cpu"))
+        clip = clip.to(device, non_blocking=True)
+        clip = clip if self.transform is None else self.transform(clip)
+        return pooled(self.encoder, clip, self.stage, self.time).float().cpu()
+
+
+def extract_features(readings: Mapping[str, Reading], batches: Iterable[Mapping[str, Any]]) -> dict[str, Features]:
+    """Runs encoders, in evaluation mode and without gradients, over the same clips, which are decoded once.
+
+    Args:
+        readings: what is read, by name.
+        batches: dicts of "clip" (B, C, T, H, W) and "video" int64 (B,), the number of each clip's video. A
+            batch without "clip", in which no video could be read, is passed over; its videos get no row.
+
+    Raises:
+        ValueError: no clip at all, or features that are not finite.
+    """
+    modes = {module: module.training for reading in readings.values() for module in reading.encoder.modules()}
+    rows: dict[str, list[Tensor]] = {name: [] for name in readings}
+    numbers = []
+    for reading in readings.values():
+        reading.encoder.eval()
     try:
         with torch.no_grad():
             for batch in batches:
                 if "clip" not in batch:
                     continue
-                clip = batch["clip"].to(device, non_blocking=True)
-                clip = clip if transform is None else transform(clip)
-                rows.append(pooled(encoder, clip, stage, time).float().cpu())  # (B, D)
+                for name, reading in readings.items():
+                    rows[name].append(reading(batch["clip"]))  # (B, D)
                 numbers.append(batch["video"].cpu())
     finally:
         for module, training in modes.items():
             module.training = training
-    if not rows:
+    if not numbers:
         raise ValueError("no clip to extract features from; check that the split has videos that can be read")
-    clips = torch.cat(rows).double()  # (clips, D)
-    videos, row = torch.cat(numbers).unique(return_inverse=True)
-    sums = clips.new_zeros(len(videos), clips.shape[1]).index_add_(0, row, clips)
+    return {name: _of_videos(torch.cat(rows[name]), torch.cat(numbers)) for name in readings}
+
+
+def _of_videos(clips: Tensor, numbers: Tensor) -> Features:
+    """The mean of the clips (N, D) of each video."""
+    videos, row = numbers.unique(return_inverse=True)
+    sums = clips.new_zeros(len(videos), clips.shape[1], dtype=torch.float64).index_add_(0, row, clips.double())
     values = (sums / row.bincount()[:, None]).float()
     if not values.isfinite().all():
         broken = videos[~values.isfinite().all(dim=1)].tolist()

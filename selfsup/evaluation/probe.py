@@ -11,7 +11,7 @@ from selfsup.data.catalogue import SPLITS
 from selfsup.data.datamodule import VideoDataModule
 from selfsup.data.sampling import UniformSampler
 from selfsup.encoders.encoder import Encoder, FrameEncoder
-from selfsup.evaluation.features import Time, extract_features
+from selfsup.evaluation.features import Reading, Time, extract_features
 from selfsup.evaluation.knn import knn
 from selfsup.evaluation.linear_probe import linear_probe
 
@@ -43,18 +43,21 @@ class Probe:
         """
         if len(data.catalogue.classes()) < 2 or not all(data.videos[split] for split in SPLITS):
             return []
+        frames = self.num_frames or max(8 if isinstance(encoder, FrameEncoder) else 16 for encoder in encoders.values())
+        readings = {
+            name: Reading(encoder, lambda clip: normalize(clip.float() / 255.0), self.stage, self.time)
+            for name, encoder in encoders.items()
+        }
+        features, labels = {}, {}
+        for split in SPLITS:
+            batches = data.clips(split, UniformSampler(frames), self.max_videos, self.seed)
+            features[split] = extract_features(readings, batches)
+            numbers = next(iter(features[split].values())).videos.tolist()
+            labels[split] = [data.catalogue.labels[split][number] for number in numbers]
         figures: dict[str, dict[str, float]] = {"1-NN": {}, "linear probe": {}}
         chance = 0.0
-        for name, encoder in encoders.items():
-            values, labels = {}, {}
-            frames = self.num_frames or (8 if isinstance(encoder, FrameEncoder) else 16)
-            for split in SPLITS:
-                batches = data.clips(split, UniformSampler(frames), self.max_videos, self.seed)
-                features = extract_features(
-                    encoder, batches, lambda clip: normalize(clip.float() / 255.0), self.stage, self.time
-                )
-                values[split] = features.values.numpy()
-                labels[split] = [data.catalogue.labels[split][number] for number in features.videos.tolist()]
+        for name in encoders:
+            values = {split: features[split][name].values.numpy() for split in SPLITS}
             fitted = linear_probe(
                 values["train"],
                 labels["train"],

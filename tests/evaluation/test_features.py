@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from selfsup.encoders.encoder import Encoder, FrameEncoder
 from selfsup.encoders.resnet import ResNet
-from selfsup.evaluation.features import extract_features, pooled
+from selfsup.evaluation.features import Features, Reading, extract_features, pooled
 
 
 class Images(FrameEncoder):
@@ -29,6 +29,10 @@ class Volumes(Encoder):
         super().__init__()
         self.dim = 6
         self.stages = nn.Sequential(nn.Conv3d(3, 4, 3), nn.Sequential(nn.BatchNorm3d(4), nn.Conv3d(4, 6, 2)))
+
+
+def extracted(encoder: Encoder, batches: Any, *options: Any) -> Features:
+    return extract_features({"one": Reading(encoder, *options)}, batches)["one"]
 
 
 def clips(number: int, seed: int = 0) -> Tensor:
@@ -80,13 +84,13 @@ def test_concat_keeps_the_order_that_the_mean_loses(encoder: Encoder, stage: int
         one = torch.stack([pooled(encoder, frame[:, :, None], stage) for frame in clip.unbind(2)], dim=1)
         torch.testing.assert_close(read.view(2, 5, -1), one)
         torch.testing.assert_close(pooled(encoder, shuffled, stage), pooled(encoder, clip, stage))
-    found = extract_features(encoder, [{"clip": clip, "video": torch.arange(2)}], None, stage, "concat")
+    found = extracted(encoder, [{"clip": clip, "video": torch.arange(2)}], None, stage, "concat")
     torch.testing.assert_close(found.values, read.detach())
 
 
 def test_a_way_to_read_time_that_is_not_there_is_refused() -> None:
     with pytest.raises(ValueError, match="time='last': choose one of mean, concat"):
-        extract_features(Images(), [], time="last")  # type: ignore[arg-type]
+        Reading(Images(), time="last")  # type: ignore[arg-type]
 
 
 def test_every_stage_of_a_resnet_has_its_width() -> None:
@@ -98,7 +102,7 @@ def test_every_stage_of_a_resnet_has_its_width() -> None:
 
 def test_clips_of_a_video_are_averaged_wherever_they_lie(encoder: Encoder) -> None:
     every, numbers = clips(7), torch.tensor([5, 2, 5, 9, 2, 5, 0])
-    whole = extract_features(encoder, [{"clip": every, "video": numbers}])
+    whole = extracted(encoder, [{"clip": every, "video": numbers}])
     assert whole.videos.tolist() == [0, 2, 5, 9]
     assert whole.values.shape == (4, 6)
     assert whole.values.dtype == torch.float32
@@ -107,9 +111,26 @@ def test_clips_of_a_video_are_averaged_wherever_they_lie(encoder: Encoder) -> No
         torch.testing.assert_close(whole.values[row], single[numbers == number].mean(dim=0))
     order = torch.tensor([3, 6, 0, 2, 1, 4, 5])
     batches = [{"clip": every[part], "video": numbers[part]} for part in order.split(3)]
-    pieces = extract_features(encoder, [*batches[:1], {"failures": ["broken.mp4"]}, *batches[1:]])
+    pieces = extracted(encoder, [*batches[:1], {"failures": ["broken.mp4"]}, *batches[1:]])
     torch.testing.assert_close(pieces.values, whole.values)
     assert pieces.videos.equal(whole.videos)
+
+
+def test_several_encoders_read_the_same_clips_once() -> None:
+    torch.manual_seed(0)
+    first, second = Images(), Volumes()
+    every, taken = clips(4), []
+
+    def batches() -> Iterator[dict[str, Any]]:
+        for part in torch.arange(4).split(2):
+            taken.append(part)
+            yield {"clip": every[part], "video": part}
+
+    found = extract_features({"first": Reading(first), "second": Reading(second, stage=1)}, batches())
+    assert len(taken) == 2
+    for name, options in {"first": (first,), "second": (second, None, 1)}.items():
+        alone = extracted(*options[:1], [{"clip": every, "video": torch.arange(4)}], *options[1:])
+        torch.testing.assert_close(found[name].values, alone.values)
 
 
 def test_transform_and_stage_are_applied(encoder: Encoder) -> None:
@@ -119,7 +140,7 @@ def test_transform_and_stage_are_applied(encoder: Encoder) -> None:
     def prepare(clip: Tensor) -> Tensor:
         return clip.float() / 255
 
-    found = extract_features(encoder, [{"clip": raw, "video": numbers}], prepare, stage=1)
+    found = extracted(encoder, [{"clip": raw, "video": numbers}], prepare, 1)
     torch.testing.assert_close(found.values, pooled(encoder.eval(), prepare(raw), 1).detach())
 
 
@@ -133,8 +154,8 @@ def test_the_encoder_is_left_as_it_was(encoder: Encoder) -> None:
     hook = encoder.stages[1].register_forward_hook(
         lambda module, _, output: seen.extend([module.training, output.requires_grad])
     )
-    first = extract_features(encoder, [{"clip": clips(3), "video": torch.arange(3)}])
-    second = extract_features(encoder, [{"clip": clips(3), "video": torch.arange(3)}])
+    first = extracted(encoder, [{"clip": clips(3), "video": torch.arange(3)}])
+    second = extracted(encoder, [{"clip": clips(3), "video": torch.arange(3)}])
     hook.remove()
     assert first.values.equal(second.values)
     assert seen == [False] * 4
@@ -150,12 +171,12 @@ def test_the_mode_is_restored_after_an_error(encoder: Encoder) -> None:
 
     encoder.train()
     with pytest.raises(OSError, match="the disk is gone"):
-        extract_features(encoder, broken())
+        extracted(encoder, broken())
     assert all(module.training for module in encoder.modules())
 
 
 @pytest.mark.parametrize("stage", [0, 3, -1])
-@pytest.mark.parametrize("read", [pooled, lambda e, c, s: extract_features(e, [], None, s)])
+@pytest.mark.parametrize("read", [pooled, lambda e, c, s: extracted(e, [], None, s)])
 def test_a_stage_that_is_not_there_is_refused(read: Callable[..., Any], stage: int) -> None:
     with pytest.raises(ValueError, match=rf"stage {stage}: Images has the stages 1 to 2 \(0, 1\)"):
         read(Images(), clips(1), stage)
@@ -163,10 +184,10 @@ def test_a_stage_that_is_not_there_is_refused(read: Callable[..., Any], stage: i
 
 def test_nothing_to_read_and_diverged_encoders_are_refused() -> None:
     with pytest.raises(ValueError, match="no clip to extract features from"):
-        extract_features(Images(), [{"failures": ["a.mp4"]}])
+        extracted(Images(), [{"failures": ["a.mp4"]}])
     clip = clips(3)
     clip[1] = torch.inf
     with pytest.raises(ValueError, match=r"features of 1 of 3 videos are not finite \(numbers \[1\]\)"):
-        extract_features(Images(), [{"clip": clip, "video": torch.arange(3)}])
+        extracted(Images(), [{"clip": clip, "video": torch.arange(3)}])
     with pytest.raises(ValueError, match=r"takes a clip \(B, C, T, H, W\)"):
         pooled(Images(), clip[:, :, 0], stage=1)
