@@ -14,7 +14,9 @@ from selfsup import weights
 from selfsup.encoders.encoder import Encoder, InputSpecification
 from selfsup.encoders.resnet import ResNet
 
-CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "encoder").glob("*.yaml"))
+# stored.yaml stands for an encoder whose features were stored; it has neither weights nor a cost.
+FOLDER = Path(__file__).parents[2] / "conf" / "encoder"
+CONFIGS = sorted(path for path in FOLDER.glob("*.yaml") if path.stem != "stored")
 DIMS = {
     "c3d": 512,
     "c3d_plain": 512,
