@@ -2,6 +2,9 @@
 
 Each k x k convolution becomes K x k x k, so that a still clip gives, at every moment, what the 2-D network gives for
 its frame. Convolutions of 1 x 1 stay alone in time, as in I3D; I3D's own kernels are cubes, here K is one number.
+
+The kernels start out the same either way in time, so that an inflated network knows no direction of time until it is
+trained: a reversed clip gives the reversed features.
 """
 
 import copy

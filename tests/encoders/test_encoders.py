@@ -182,6 +182,8 @@ def test_a_frame_encoder_sees_each_frame_alone(case: Case, encoder: Encoder) -> 
 def test_a_clip_encoder_sees_frames_together(case: Case, encoder: Encoder) -> None:
     if isinstance(encoder, FrameEncoder):
         pytest.skip("sees each frame alone, as it should")
+    if isinstance(encoder, Inflated):
+        pytest.skip("its first kernels are the same either way in time: see test_inflated")
     clip = clip_of(case, batch=1)
     assert relative_error(encoder(clip.flip(2)), encoder(clip).flip(2)) > 1e-3
 

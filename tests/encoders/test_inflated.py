@@ -150,6 +150,19 @@ def test_centred_it_is_the_2d_network_on_each_frame(resnet: ResNet, padding: str
     assert not torch.allclose(inflate(resnet)(clip), resnet(clip), rtol=1e-2, atol=1e-2)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("padding", ["replicate", "zeros"])
+def test_until_it_is_trained_it_sees_neighbours_but_no_direction_of_time(resnet: ResNet, padding: str) -> None:
+    """Its kernels are the same either way in time; training must break that."""
+    inflated = inflate(resnet, padding=padding)
+    clip = torch.randn(1, 3, 4, 32, 40)
+    features = inflated(clip)
+    torch.testing.assert_close(inflated(clip.flip(2)), features.flip(2), rtol=1e-4, atol=1e-4)
+    other = clip.clone()
+    other[:, :, 3] += 1
+    assert (inflated(other) - features)[:, :, 0].norm() > 1e-3 * features[:, :, 0].norm()
+
+
 def test_only_square_kernels_reach_into_time() -> None:
     inflated = inflate(ResNet(50), 5)
     lengths = {(c.kernel_size[1], c.kernel_size[0]) for c in inflated.modules() if isinstance(c, nn.Conv3d)}
