@@ -120,7 +120,7 @@ def f():
         "selfsup.encoders.resnet.ResNet",
         "torchcodec.decoders",
     }
-    assert "selfsup.data.index" in own_imports("selfsup.data.datamodule")
+    assert "selfsup.data.catalogue" in own_imports("selfsup.data.datamodule")
     assert "pytorch_lightning" in imports_of("selfsup.tasks.task")
 
 
