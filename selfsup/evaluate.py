@@ -56,8 +56,10 @@ def evaluate(config: DictConfig, folder: Path) -> list[Figure]:
     for note in data.catalogue.notes:
         console.print(f"  {note}", highlight=False, soft_wrap=True)
     data.catalogue.write_left_out(folder / "left_out.json")
+    if encoder.input is not None and (warning := encoder.input.warning(data.size_pixels)):
+        console.print(warning, highlight=False, soft_wrap=True)
     held_out = "test" if data.videos["test"] else "val"
-    check_spoken_for(encoder, data, held_out)
+    check_labelled(data, held_out)
 
     fractions = possible_fractions(list(config.finetune_fractions or ()), data, console)
     features, videos = read_all(encoder, untrained, data, config)
@@ -81,8 +83,8 @@ def evaluate(config: DictConfig, folder: Path) -> list[Figure]:
     return figures
 
 
-def check_spoken_for(encoder: Encoder, data: VideoDataModule, held_out: str) -> None:
-    """ValueError where a figure cannot be had from these videos, or the encoder was trained to see others."""
+def check_labelled(data: VideoDataModule, held_out: str) -> None:
+    """ValueError where a figure cannot be had from these videos."""
     if not data.videos[held_out]:
         raise ValueError("no held-out video: give a manifest with a split, or raise data.fractions.test")
     for split in SPLITS:
@@ -92,14 +94,6 @@ def check_spoken_for(encoder: Encoder, data: VideoDataModule, held_out: str) -> 
                 f"{data.videos[split][place].path}: no label; an evaluation needs one of every video: put the videos "
                 f"into a folder a class, or give a manifest with data.label=COLUMN"
             )
-    known = encoder.input
-    if known is not None and known.size_pixels != data.size_pixels:
-        Console(stderr=True).print(
-            f"warning: the encoder was trained on {known.size_pixels} pixels and sees {data.size_pixels} here; "
-            f"data.size_pixels={known.size_pixels} gives it what it knows",
-            highlight=False,
-            soft_wrap=True,
-        )
 
 
 def possible_fractions(fractions: list[float], data: VideoDataModule, console: Console) -> list[float]:

@@ -49,6 +49,8 @@ def extract(config: DictConfig, folder: Path) -> Path:
     data.setup()
     for note in data.catalogue.notes:
         console.print(f"  {note}", highlight=False, soft_wrap=True)
+    if warning := encoder.input.warning(data.size_pixels):
+        console.print(warning, highlight=False, soft_wrap=True)
     data.catalogue.write_left_out(folder / "left_out.json")
     splits = {}
     for split in SPLITS:

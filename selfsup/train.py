@@ -52,6 +52,8 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     console.print(f"videos: {counts}", highlight=False)
     for note in data.catalogue.notes:
         console.print(f"  {note}", highlight=False, soft_wrap=True)
+    if encoder.input is not None and (warning := encoder.input.warning(data.size_pixels)):
+        console.print(warning, highlight=False, soft_wrap=True)
     data.catalogue.write_left_out(folder / "left_out.json")
 
     checkpoint = find_checkpoint(config.resume, folder)
