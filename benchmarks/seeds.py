@@ -28,8 +28,8 @@ def table(summaries: list[dict]) -> str:
         f"| figure (seeds {', '.join(map(str, seeds))}) | before | learned | difference | chance |",
         "|---|---|---|---|---|",
     ]
-    for position, row in enumerate(summaries[0]["pretext"]):
-        values = [summary["pretext"][position]["value"] for summary in summaries]
+    for position, row in enumerate(summaries[0]["figures"]):
+        values = [summary["figures"][position]["value"] for summary in summaries]
         name = f"{summaries[0]['task']} {row['figure']} ({row['split']} videos)"
         lines.append(f"| {name} | | {spread(values)} | | {row['chance']:.1%} |")
     for position, row in enumerate(summaries[0]["probes"]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-VERBS = ("train",)
+VERBS = ("train", "extract", "evaluate")
 
 
 def main() -> None:

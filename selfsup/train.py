@@ -5,12 +5,8 @@ from __future__ import annotations
 import copy
 import csv
 import json
-import logging
-import multiprocessing
 import os
-import signal
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +14,8 @@ import hydra
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue
 from pytorch_lightning.loggers import CSVLogger, Logger
 from rich.console import Console
 from rich.table import Table
@@ -33,10 +27,7 @@ from selfsup.data.datamodule import VideoDataModule
 from selfsup.encoders.encoder import Encoder, InputSpecification
 from selfsup.precision import best_precision
 from selfsup.tasks.task import Task
-
-_HERE = Path(__file__).parent
-# In a wheel the tree travels inside the package; in a checkout it lies beside it.
-CONFIGURATION = next(path for path in (_HERE / "conf", _HERE.parent / "conf") if path.is_dir())
+from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence
 
 
 def train(config: DictConfig, folder: Path) -> dict[str, Any]:
@@ -44,22 +35,25 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
 
     Writes encoder.safetensors, last.ckpt, metrics.csv, summary.json and left_out.json into `folder`.
     """
-    if missing := sorted(OmegaConf.missing_keys(config)):
-        # A partial instantiation would pass over them, and fail on a missing argument later.
-        raise ValueError(f"no value for {', '.join(missing)}; give one, as in {missing[0]}=VALUE")
+    check_complete(config)
     console = Console()
     pl.seed_everything(config.seed, verbose=False)
     encoder: Encoder = instantiate(config.encoder).train()  # a loaded one comes ready for use
     task: Task = instantiate(config.task, _partial_=True)(encoder=encoder)
-    data: VideoDataModule = instantiate(config.data, _partial_=True)(sampler=task.sampler)
+    data: VideoDataModule = instantiate(config.data, _partial_=True)(
+        sampler=task.sampler, evaluation_sampler=task.evaluation_sampler
+    )
     probe = instantiate(config.probe)
     before = copy.deepcopy(encoder)
 
     data.setup()
+    task.begin(data.catalogue)
     counts = ", ".join(f"{len(videos)} {split}" for split, videos in data.videos.items())
     console.print(f"videos: {counts}", highlight=False)
     for note in data.catalogue.notes:
         console.print(f"  {note}", highlight=False, soft_wrap=True)
+    if encoder.input is not None and (warning := encoder.input.warning(data.size_pixels)):
+        console.print(warning, highlight=False, soft_wrap=True)
     data.catalogue.write_left_out(folder / "left_out.json")
 
     checkpoint = find_checkpoint(config.resume, folder)
@@ -75,13 +69,14 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     if not trainer.is_global_zero:
         return {}
 
-    encoder.cpu()
+    encoder = task.encoder.cpu()
     specification = InputSpecification(size_pixels=data.size_pixels, mean=task.mean, std=task.std, fps=None)
     name = HydraConfig.get().runtime.choices["task"]
-    weights.save(encoder, folder / "encoder.safetensors", input=specification, task=name, data=data.description())
+    if any(True for _ in encoder.parameters()):  # stored features stand for an encoder that is a file already
+        weights.save(encoder, folder / "encoder.safetensors", input=specification, task=name, data=data.description())
     rows: list[dict[str, Any]] = []
     try:
-        rows = probe({"before": before, "learned": encoder}, data, task.normalize)
+        rows = probe({"before": before, "learned": encoder}, data, task.normalize) if task.probes else []
     except ValueError as error:  # the labels do not allow it; the encoder is there all the same
         data.catalogue.notes.append(f"no probes: {error}")
         console.print(data.catalogue.notes[-1], highlight=False, soft_wrap=True)
@@ -89,7 +84,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
         "task": name,
         "data": data.description(),
         "seed": config.seed,
-        "pretext": [
+        "figures": [
             {"figure": figure, "split": held_out, "value": measured[f"test/{figure}"], "chance": chance}
             for figure, chance in task.chance.items()
             if f"test/{figure}" in measured
@@ -105,15 +100,20 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def make_trainer(config: DictConfig, folder: Path, callbacks: list[pl.Callback], checkpoint: Path | None) -> pl.Trainer:
-    """The Lightning trainer of the configuration, its precision chosen where it says auto."""
+    """The Lightning trainer of the configuration."""
+    loggers: dict[str, Logger] = {name: instantiate(logger) for name, logger in config.logger.items()}
+    if checkpoint is not None:
+        keep_metrics(loggers["csv"], folder / "metrics.csv", torch.load(checkpoint, weights_only=True)["global_step"])
+    return instantiate(trainer_settings(config), callbacks=callbacks, logger=list(loggers.values()))
+
+
+def trainer_settings(config: DictConfig) -> dict[str, Any]:
+    """The trainer's part of the configuration, its precision chosen where it says auto."""
     settings = OmegaConf.to_container(config.trainer, resolve=True)
     assert isinstance(settings, dict)
     if settings.get("precision") == "auto":
         settings["precision"] = best_precision(settings["accelerator"])
-    loggers: dict[str, Logger] = {name: instantiate(logger) for name, logger in config.logger.items()}
-    if checkpoint is not None:
-        keep_metrics(loggers["csv"], folder / "metrics.csv", torch.load(checkpoint, weights_only=True)["global_step"])
-    return instantiate(settings, callbacks=callbacks, logger=list(loggers.values()))
+    return {str(name): value for name, value in settings.items()}
 
 
 def keep_metrics(logger: Logger, path: Path, step: int) -> None:
@@ -132,25 +132,12 @@ def keep_metrics(logger: Logger, path: Path, step: int) -> None:
     writer.metrics = [{name: value for name, value in row.items() if value != ""} for row in rows]
 
 
-def quiet() -> None:
-    """Silences what Lightning says in every run and nobody can act on; its other warnings stay."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in (
-        ".*Experiment logs directory .* exists",  # it is the run's own folder
-        ".*is smaller than the logging interval",
-        ".*does not have many workers",  # data.num_workers says it, and why
-        ".*isinstance.treespec, LeafSpec.* is deprecated",
-        ".*Trying to infer the `batch_size`",
-    ):
-        warnings.filterwarnings("ignore", message)
-
-
 def print_summary(summary: dict[str, Any], console: Console) -> None:
     """The table that ends a run."""
     table = Table(title=f"{summary['task']}, seed {summary['seed']}")
     for column in ("figure", "before", "learned", "chance"):
         table.add_column(column, justify="left" if column == "figure" else "right")
-    for row in summary["pretext"]:
+    for row in summary["figures"]:
         name = f"{summary['task']} {row['figure']} ({row['split']} videos)"
         table.add_row(name, "", f"{row['value']:.1%}", f"{row['chance']:.1%}")
     for row in summary["probes"]:
@@ -164,27 +151,14 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
 @hydra.main(version_base="1.3", config_path=str(CONFIGURATION), config_name="train")
 def main(config: DictConfig) -> None:
     """Entry point. What a user can mend ends in one sentence and exit code 2; a stop by signal n in 128 + n."""
-    quiet()
     if not os.environ.get("WANDB_API_KEY") and not Path("~/.netrc").expanduser().exists():
         os.environ.setdefault("WANDB_MODE", "offline")
-    try:
-        train(config, Path(HydraConfig.get().runtime.output_dir))
-    except Stopped as stop:
-        print(stop, file=sys.stderr)
-        sys.exit(128 + stop.signal_number)
-    except (ValueError, OSError, InstantiationException, MissingMandatoryValue) as error:
-        cause = error.__cause__ if isinstance(error, InstantiationException) else error
-        expected = isinstance(cause, ValueError | OSError | MissingMandatoryValue)
-        if os.environ.get("HYDRA_FULL_ERROR") == "1" or not expected:
-            raise
-        print(f"error: {cause}", file=sys.stderr)
-        sys.exit(2)
-    finally:
-        # Workers ignore SIGTERM; one that hangs in native code would keep the interpreter from exiting. torch's
-        # handler would take their end for an error.
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for child in multiprocessing.active_children():
-            child.kill()
+    with in_one_sentence():
+        try:
+            train(config, Path(HydraConfig.get().runtime.output_dir))
+        except Stopped as stop:
+            print(stop, file=sys.stderr)
+            sys.exit(128 + stop.signal_number)
 
 
 if __name__ == "__main__":

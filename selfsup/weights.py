@@ -126,6 +126,13 @@ def load(path: str | Path, encoder_classes: Sequence[type[Encoder]] = ()) -> Enc
     return encoder.eval()
 
 
+def untrained(encoder: Encoder) -> Encoder:
+    """An encoder of the same architecture with fresh random weights, drawn from torch's generator, in eval mode."""
+    fresh = type(encoder)(**architecture(encoder)["arguments"])
+    fresh.input = encoder.input
+    return fresh.eval()
+
+
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """What the file says of itself: format, class, arguments, input, task, data, version. Builds nothing.
 

@@ -9,12 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from selfsup.classifiers.classifier import Classifier
+from selfsup.classifiers.cnn_rnn import CnnRnn
+from selfsup.classifiers.frame_pooling import FramePooling
 from selfsup.data import videos
 from selfsup.data.datamodule import VideoDataModule
 from selfsup.data.dataset import ClipDataset, derive_seed
 from selfsup.encoders.caffenet import CaffeNet
 from selfsup.encoders.encoder import FrameEncoder
+from selfsup.encoders.inflated import inflate
 from selfsup.encoders.resnet import ResNet
+from selfsup.encoders.video_resnet import VideoResNet
 from selfsup.tasks.temporal_order import OrderSampler
 
 SAMPLER = OrderSampler(span_seconds=1.2, gap_seconds=0.2, reach_seconds=0.4)
@@ -120,3 +125,63 @@ def test_a_frame_encoder_sees_each_frame_alone(build: Callable[[], FrameEncoder]
     changed = (features(other) - whole).abs().amax(dim=(0, 1, 3, 4))
     assert changed[1] > 1e-3
     assert changed[[0, 2, 3]].max() < 1e-5
+
+
+ORDER = [3, 0, 4, 1, 2]
+
+
+def unlike_frames() -> Tensor:
+    """A clip (2, 3, 5, 64, 64) of noise; each frame has more contrast than the one before, which random weights see."""
+    return torch.randn(2, 3, 5, 64, 64) * (3.0 ** torch.arange(5)).view(-1, 1, 1)
+
+
+def relative_change(found: Tensor, expected: Tensor) -> float:
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pooling", ["mean", "max", "sum"])
+def test_frame_pooling_is_blind_to_the_order_of_frames(pooling: str) -> None:
+    torch.manual_seed(0)
+    classifier = FramePooling(CaffeNet(), 6, pooling, hidden_dim=16).eval()
+    clip = unlike_frames()
+    logits = classifier(clip)
+    torch.testing.assert_close(classifier(clip[:, :, ORDER]), logits)
+    assert relative_change(classifier(clip[:, :, :3]), logits) > 1e-3  # but not to the frames
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("build", [partial(CnnRnn, CaffeNet()), partial(FramePooling, VideoResNet("r3d_10"))])
+def test_a_recurrent_and_a_3d_classifier_see_the_order_of_frames(build: Callable[..., Classifier]) -> None:
+    torch.manual_seed(0)
+    classifier = build(6).eval()
+    clip = unlike_frames()
+    logits = classifier.join(classifier(clip))
+    assert relative_change(classifier.join(classifier(clip[:, :, ORDER])), logits) > 1e-3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_recurrent_classifier_is_causal(cell: str) -> None:
+    torch.manual_seed(0)
+    classifier = CnnRnn(CaffeNet(), 6, cell, num_layers=2).eval()
+    clip = unlike_frames()
+    logits = classifier(clip)
+    for last in range(4):
+        other = clip.clone()
+        other[:, :, last + 1 :] = torch.randn_like(other[:, :, last + 1 :])
+        changed = classifier(other)
+        assert torch.equal(changed[:, : last + 1], logits[:, : last + 1])
+        assert not torch.allclose(changed[:, last + 1], logits[:, last + 1])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("mode", ["replicate", "centre"])
+def test_an_inflated_network_on_a_still_clip_is_the_2d_one(mode: str) -> None:
+    torch.manual_seed(0)
+    encoder = ResNet(18).eval()
+    frame = torch.randn(1, 3, 1, 48, 48)
+    expected = encoder(frame).expand(-1, -1, 5, -1, -1)
+    torch.testing.assert_close(
+        inflate(encoder, 3, mode)(frame.expand(-1, -1, 5, -1, -1)), expected, rtol=1e-4, atol=1e-4
+    )

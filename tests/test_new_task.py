@@ -48,7 +48,7 @@ def test_new_task_trains_from_two_files(tmp_path: Path, synthetic_manifest: Path
     assert isinstance(weights.load(run / "encoder.safetensors"), ResNet)
     assert weights.read_metadata(run / "encoder.safetensors")["task"] == "brightness"
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    (pretext,) = summary["pretext"]
-    assert pretext["figure"] == "accuracy"
-    assert pretext["chance"] == 0.5
+    (figure,) = summary["figures"]
+    assert figure["figure"] == "accuracy"
+    assert figure["chance"] == 0.5
     assert "val/accuracy" in (run / "metrics.csv").read_text(encoding="utf-8").splitlines()[0]

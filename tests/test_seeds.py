@@ -15,7 +15,7 @@ def summary(seed: int, accuracy: float, before: float, learned: float, data: str
         "task": "temporal_order",
         "seed": seed,
         "data": {"manifest": data},
-        "pretext": [{"figure": "accuracy", "split": "test", "value": accuracy, "chance": 0.5}],
+        "figures": [{"figure": "accuracy", "split": "test", "value": accuracy, "chance": 0.5}],
         "probes": [{"figure": "1-NN", "before": before, "learned": learned, "chance": 0.125}],
     }
 

@@ -56,7 +56,7 @@ def test_a_run_leaves_all_that_it_promises(tmp_path: Path, synthetic_manifest: P
     assert {"epoch", "step", "train/loss", "val/loss", "val/accuracy", "test/accuracy"} <= set(columns)
     assert list((folder / "wandb").glob("offline-run-*")), "wandb without a key writes an offline run"
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["pretext"][0]["chance"] == 0.5
+    assert summary["figures"][0]["chance"] == 0.5
     for row in summary["probes"]:
         assert 0 <= row["before"] <= 1
         assert 0 <= row["learned"] <= 1
@@ -93,5 +93,35 @@ def test_two_processes_on_a_cpu(tmp_path: Path, synthetic_manifest: Path) -> Non
     for trainer in ("cpu", "ddp"):
         folder = tmp_path / trainer
         train(folder, synthetic_manifest, f"trainer={trainer}", "+trainer.limit_train_batches=0")
-        values.append(json.loads((folder / "summary.json").read_text())["pretext"][0]["value"])
+        values.append(json.loads((folder / "summary.json").read_text())["figures"][0]["value"])
     assert values[0] == pytest.approx(values[1], abs=1e-6)
+
+
+def test_a_classifier_is_taught_and_judged_by_whole_videos(tmp_path: Path, synthetic_manifest: Path) -> None:
+    folder = tmp_path / "run"
+    printed = train(folder, synthetic_manifest, "task=action_recognition", "clips.training.num_segments=2")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert [row["figure"] for row in summary["figures"]] == ["accuracy", "balanced_accuracy"]
+    for row in summary["figures"]:
+        assert (row["value"] * 4) == pytest.approx(round(row["value"] * 4)), "4 test videos"
+        assert f"{row['value']:.1%}" in printed
+    assert summary["probes"] == []
+    assert weights.load(folder / "encoder.safetensors").source["task"] == "action_recognition"
+
+
+def test_a_class_that_train_lacks_is_refused(tmp_path: Path, synthetic_copy: Path) -> None:
+    rows = synthetic_copy.read_text().splitlines()
+    last = next(number for number, row in reversed(list(enumerate(rows))) if ",test," in row or row.endswith(",test"))
+    label = next(csv.DictReader([rows[0], rows[last]]))["label"]
+    rows[last] = rows[last].replace(f",{label},", ",somersault,", 1)
+    synthetic_copy.write_text("\n".join(rows) + "\n")
+    command = [sys.executable, "-m", "selfsup.train", "task=action_recognition", "data=manifest"]
+    done = subprocess.run(
+        [*command, f"data.manifest={synthetic_copy}", f"hydra.run.dir={tmp_path / 'run'}", *SMALL],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 2
+    assert "error: the test videos have 1 classes that the training videos lack (somersault)" in done.stderr

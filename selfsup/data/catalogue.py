@@ -6,14 +6,15 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from selfsup.data.index import Index, VideoInfo, build_index
+from selfsup.data.index import Index, build_index
 from selfsup.data.sampling import ClipSampler
 from selfsup.data.videos import Listing, Video, printable, split_videos
 
@@ -35,7 +36,7 @@ class Catalogue:
     `notes` are sentences to print: how splits were made, what was ignored, how many were left out.
     """
 
-    videos: dict[str, list[VideoInfo]]
+    videos: dict[str, list[Any]]
     labels: dict[str, list[str | None]]
     groups: dict[str, list[str]]
     left_out: list[LeftOut]
@@ -47,6 +48,21 @@ class Catalogue:
         if any(label is None for label in labels):
             return []
         return sorted({str(label) for label in self.labels["train"]})
+
+    def class_numbers(self, split: str) -> list[int] | None:
+        """The place of each video's label in `classes()`; None where a label is missing, or train lacks one."""
+        places: dict[str | None, int] = {label: number for number, label in enumerate(self.classes())}
+        labels = self.labels[split]
+        return [places[label] for label in labels] if places and set(labels) <= set(places) else None
+
+    def part(self, split: str, chosen: Sequence[int], note: str) -> Catalogue:
+        """The same, but of `split` only the videos at the places `chosen`; `note` says why."""
+        kept: dict[str, Any] = {
+            field: {**values, split: [values[split][place] for place in chosen]}
+            for field in ("videos", "labels", "groups")
+            for values in [getattr(self, field)]
+        }
+        return replace(self, **kept, notes=[*self.notes, note])
 
     def write_left_out(self, path: Path) -> None:
         """Writes the left-out videos with label, split and reason, as JSON."""

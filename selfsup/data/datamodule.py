@@ -8,26 +8,29 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
 from selfsup.data.catalogue import SPLITS, Catalogue, take_stock
-from selfsup.data.dataset import ClipDataset, EpochBatches, ResumableLoader, collate
-from selfsup.data.index import VideoInfo
+from selfsup.data.clips import ViewSampler
+from selfsup.data.dataset import ClipDataset, VideoDataset, ViewDataset, collate
+from selfsup.data.resumable import ResumableDataModule
 from selfsup.data.sampling import ClipSampler
 from selfsup.data.splits import FRACTIONS
 from selfsup.data.transforms import evaluation_crop, train_crop
+from selfsup.data.transforms import evaluation_crops as crops
 from selfsup.data.videos import Listing
 
 
-class VideoDataModule(pl.LightningDataModule):
+class VideoDataModule(ResumableDataModule):
     """Serves one task's examples from a list of videos.
 
     Args:
         videos: a function of selfsup.data.videos (or one like it) that lists the videos; it is called with those of
             `root`, `manifest`, `annotations`, `split_number` and `label` that are given.
         sampler: the task's question.
+        evaluation_sampler: names the clips of each held-out video whose answers are joined; None where held-out videos
+            get the task's question.
         seed: of splits, permutations and examples.
         fractions: shares of train, val and test where the data names no split.
         size_pixels: side of the square that the encoder sees.
@@ -37,7 +40,10 @@ class VideoDataModule(pl.LightningDataModule):
         stretch: squeeze whole frames into the square rather than cut the square out.
         batch_size: examples a step and process.
         clips_per_video: examples of each video an epoch.
-        evaluation_clips_per_video: examples of each video in validation and test.
+        evaluation_clips_per_video: examples of each video in validation and test, where `sampler` asks.
+        evaluation_crops: squares of each clip, 1 or 3, where `evaluation_sampler` names the clips.
+        labels_fraction: share of the training videos that take part, chosen by class and group, see
+            `selfsup.data.subsets`.
         num_workers: worker processes, or "auto".
         reader: decoder, see `VideoReader`.
         index_cache: file of the index; null for one in the user's cache folder, keyed by where the videos lie.
@@ -50,6 +56,7 @@ class VideoDataModule(pl.LightningDataModule):
         self,
         videos: Callable[..., Listing],
         sampler: ClipSampler,
+        evaluation_sampler: ViewSampler | None = None,
         root: str | None = None,
         manifest: str | None = None,
         annotations: str | None = None,
@@ -65,6 +72,8 @@ class VideoDataModule(pl.LightningDataModule):
         batch_size: int = 32,
         clips_per_video: int = 1,
         evaluation_clips_per_video: int = 4,
+        evaluation_crops: int = 1,
+        labels_fraction: float = 1.0,
         num_workers: int | str = "auto",
         reader: str = "pyav",
         index_cache: str | None = None,
@@ -72,7 +81,7 @@ class VideoDataModule(pl.LightningDataModule):
         decode_timeout_seconds: float = 120.0,
         max_failed_fraction: float = 0.01,
     ) -> None:
-        super().__init__()
+        super().__init__(seed, batch_size, labels_fraction)
         given = {
             "root": root,
             "manifest": manifest,
@@ -83,13 +92,13 @@ class VideoDataModule(pl.LightningDataModule):
         self.source = {name: value for name, value in given.items() if value is not None}
         self.list_videos = videos
         self.sampler = sampler
-        self.seed = seed
+        self.evaluation_sampler = evaluation_sampler
         self.fractions = fractions
         self.size_pixels = size_pixels
         self.short_side_pixels = size_pixels if stretch else round(read_scale * size_pixels)
         self.train_crop = train_crop(size_pixels, (crop_scale[0], crop_scale[1]), flip, stretch)
         self.evaluation_crop = evaluation_crop(size_pixels, stretch)
-        self.batch_size = batch_size
+        self.evaluation_crops = crops(size_pixels, stretch, evaluation_crops)
         self.clips_per_video = clips_per_video
         self.evaluation_clips_per_video = evaluation_clips_per_video
         cores = os.cpu_count() or 1  # training wants one beside the workers; the index has them all to itself
@@ -99,17 +108,10 @@ class VideoDataModule(pl.LightningDataModule):
         self.index_processes = _count(index_processes, "data.index_processes", least=1, auto=cores)
         self.decode_timeout_seconds = decode_timeout_seconds
         self.max_failed_fraction = max_failed_fraction
-        self.videos: dict[str, list[VideoInfo]] = {}
-        self.catalogue: Catalogue
-        self.batches: EpochBatches | None = None
-        self._training: ResumableLoader | None = None
-        self._position: dict[str, int] | None = None
 
-    def setup(self, stage: str | None = None) -> None:
-        """Lists, splits and indexes the videos once. Raises ValueError where no training video is left."""
-        if self.videos:
-            return
-        self.catalogue = take_stock(
+    def read_catalogue(self) -> Catalogue:
+        """Lists, splits and indexes the videos."""
+        return take_stock(
             self.list_videos(**self.source),
             self.sampler,
             fractions=self.fractions,
@@ -118,7 +120,6 @@ class VideoDataModule(pl.LightningDataModule):
             processes=self.index_processes,
             timeout_seconds=self.decode_timeout_seconds,
         )
-        self.videos = self.catalogue.videos
 
     def description(self) -> dict[str, object]:
         """What the encoder file and the summary record of the data."""
@@ -129,92 +130,56 @@ class VideoDataModule(pl.LightningDataModule):
             "left_out": len(self.catalogue.left_out),
         }
 
-    def train_dataloader(self) -> ResumableLoader:
-        """Shuffled, augmented, resumable; each process of a distributed run gets its part."""
-        trainer = self.trainer
-        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-        left_out = self.batches.left_out if self.batches is not None else ()
-        self.batches = EpochBatches(
-            len(self.videos["train"]) * self.clips_per_video,
-            self.batch_size,
-            seed=self.seed,
-            rank=rank,
-            world_size=world_size,
-        )
-        self.batches.left_out = left_out
-        self._training = ResumableLoader(
-            self._dataset("train", self.train_crop), self.batches, **self._worker_options()
-        )
-        if self._position is not None:
-            self._training.load_state_dict(self._position)
-        return self._training
+    def training_dataset(self) -> VideoDataset:
+        """Examples with augmentation."""
+        return self._dataset("train", self.train_crop)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The place in the training data, for the checkpoint.
-
-        Lightning keeps that of the loader too, but gives it back only where the loader was not made yet, and a
-        schedule that asks for the number of steps makes it early.
-        """
-        return {} if self._training is None else self._training.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up the place of a checkpoint, before the loader is made."""
-        self._position = state_dict or None
-
-    def val_dataloader(self) -> DataLoader | list[DataLoader]:
-        """The same examples each time."""
-        return self._held_out("val")
-
-    def test_dataloader(self) -> DataLoader | list[DataLoader]:
-        """The same examples each time."""
-        return self._held_out("test")
+    def held_out(self, split: str) -> DataLoader:
+        """The task's question, or all views of the evaluation sampler, without augmentation."""
+        rank, world_size = self.place
+        if self.evaluation_sampler is None:
+            dataset: VideoDataset = self._dataset(split, self.evaluation_crop)
+            length = len(self.videos[split]) * self.evaluation_clips_per_video
+        else:
+            views = ViewDataset(
+                self.videos[split], self.evaluation_sampler, self.evaluation_crops, **self._reading(split, self.seed)
+            )
+            dataset, length = views, len(views)
+        return self._loader(dataset, [(0, index) for index in range(rank, length, world_size)])
 
     def clips(self, split: str, sampler: ClipSampler, max_videos: int | None = None, seed: int = 0) -> DataLoader:
         """One clip a video, with another question than the task's; of `max_videos` random ones where there are more.
 
         A batch's "video" is the position in `videos[split]`.
         """
-        dataset = ClipDataset(
-            self.videos[split],
-            sampler,
-            self.evaluation_crop,
-            seed=self.seed,
-            short_side_pixels=self.short_side_pixels,
-            backend=self.reader,
-        )
+        dataset = ClipDataset(self.videos[split], sampler, self.evaluation_crop, **self._reading(split, self.seed))
         order = torch.randperm(len(self.videos[split]), generator=torch.Generator().manual_seed(seed)).tolist()
         return self._loader(dataset, [(0, index) for index in sorted(order[:max_videos])])
 
-    def _held_out(self, split: str) -> DataLoader | list[DataLoader]:
-        if not self.videos[split]:
-            return []
-        trainer = self.trainer
-        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-        length = len(self.videos[split]) * self.evaluation_clips_per_video
-        keys = [(0, index) for index in range(rank, length, world_size)]
-        return self._loader(self._dataset(split, self.evaluation_crop), keys)
-
     def _dataset(self, split: str, crop: Any) -> ClipDataset:
-        return ClipDataset(
-            self.videos[split],
-            self.sampler,
-            crop,
-            # Train and held-out examples of one seed must not share their chance.
-            seed=self.seed + 1_000_003 * SPLITS.index(split),
-            short_side_pixels=self.short_side_pixels,
-            backend=self.reader,
-        )
+        # Train and held-out examples of one seed must not share their chance.
+        seed = self.seed + 1_000_003 * SPLITS.index(split)
+        return ClipDataset(self.videos[split], self.sampler, crop, **self._reading(split, seed))
 
-    def _loader(self, dataset: ClipDataset, keys: list[tuple[int, int]]) -> DataLoader:
+    def _reading(self, split: str, seed: int) -> dict[str, Any]:
+        return {
+            "seed": seed,
+            "short_side_pixels": self.short_side_pixels,
+            "backend": self.reader,
+            "labels": self.catalogue.class_numbers(split),
+        }
+
+    def _loader(self, dataset: VideoDataset, keys: list[tuple[int, int]]) -> DataLoader:
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=keys,
             collate_fn=collate,
-            **self._worker_options(persistent=False),
+            **self.worker_options(persistent=False),
         )
 
-    def _worker_options(self, persistent: bool = True) -> dict[str, Any]:
+    def worker_options(self, persistent: bool = True) -> dict[str, Any]:
+        """Processes that decode."""
         options: dict[str, Any] = {"num_workers": self.num_workers, "pin_memory": torch.cuda.is_available()}
         if self.num_workers:
             options |= {

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from selfsup.data.clips import ViewSampler
+from selfsup.data.flow_fields import crop_example
 from selfsup.data.index import VideoInfo
 from selfsup.data.reader import VideoReader
 from selfsup.data.sampling import ClipSampler
@@ -30,55 +32,97 @@ class Failure(NamedTuple):  # Lightning moves batches to the device: it refuses 
     reason: str
 
 
-class ClipDataset(Dataset[dict[str, Tensor] | Failure]):
-    """Answers the key (epoch, index) with one example of video index % len(videos).
+class VideoDataset(Dataset[dict[str, Tensor] | Failure]):
+    """Examples of videos, or the reason why there is none.
 
     Args:
         videos: what the index knows of each video.
-        sampler: the question.
-        crop: applied to the frames (C, T, H, W), uint8, in the worker.
         seed: with the key, the source of all chance.
         short_side_pixels: size at which frames are read.
         backend: decoder, see `VideoReader`.
+        labels: the class of each video, which the example then holds as "label"; None where they are not known.
     """
 
     def __init__(
         self,
         videos: Sequence[VideoInfo],
-        sampler: ClipSampler,
-        crop: nn.Module,
         *,
         seed: int,
         short_side_pixels: int,
         backend: str,
+        labels: Sequence[int] | None = None,
     ) -> None:
         self.videos = videos
-        self.sampler = sampler
-        self.crop = crop
         self.seed = seed
         self.short_side_pixels = short_side_pixels
         self.backend = backend
+        self.labels = labels
 
-    def __len__(self) -> int:
-        return len(self.videos)
+    def example(self, key: Key, number: int, sampler: ClipSampler, crop: nn.Module) -> dict[str, Tensor] | Failure:
+        """What `sampler` says of video `number`, its frames (C, T, H, W), uint8, cropped by `crop`.
 
-    def __getitem__(self, key: Key) -> dict[str, Tensor] | Failure:
-        epoch, index = key
-        number = index % len(self.videos)
+        All chance comes from the seed and `key`.
+        """
         info = self.videos[number]
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch, index))
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, *key))
         try:
             with VideoReader(info.path, backend=self.backend, short_side_pixels=self.short_side_pixels) as video:
-                example = self.sampler(video, info, generator)
+                example = sampler(video, info, generator)
         except (ValueError, OSError) as error:
             return Failure(number, str(error))
         with torch.random.fork_rng(devices=[]):
             # The CPU's generator only: torch.manual_seed would also set that of a GPU, for good.
             torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-            frames = self.crop(example["clip"].transpose(0, 1))
-        example["clip"] = frames.transpose(0, 1).contiguous()
+            example = crop_example(crop, example)
         example["video"] = torch.tensor(number)
+        if self.labels is not None:
+            example["label"] = torch.tensor(self.labels[number])
         return example
+
+
+class ClipDataset(VideoDataset):
+    """Answers the key (epoch, index) with one example of video index % len(videos).
+
+    Args:
+        videos, options: see `VideoDataset`.
+        sampler: the question.
+        crop: applied to the frames in the worker.
+    """
+
+    def __init__(self, videos: Sequence[VideoInfo], sampler: ClipSampler, crop: nn.Module, **options: Any) -> None:
+        super().__init__(videos, **options)
+        self.sampler = sampler
+        self.crop = crop
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, key: Key) -> dict[str, Tensor] | Failure:
+        return self.example(key, key[1] % len(self.videos), self.sampler, self.crop)
+
+
+class ViewDataset(VideoDataset):
+    """Answers the key (epoch, index) with one view: the views of all videos, each a clip and a crop, in one row.
+
+    Args:
+        videos, options: see `VideoDataset`.
+        sampler: names the clips of each video.
+        crops: each is applied to each clip.
+    """
+
+    def __init__(
+        self, videos: Sequence[VideoInfo], sampler: ViewSampler, crops: Sequence[nn.Module], **options: Any
+    ) -> None:
+        super().__init__(videos, **options)
+        self.views = [
+            (number, clip, crop) for number, info in enumerate(videos) for clip in sampler.views(info) for crop in crops
+        ]
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def __getitem__(self, key: Key) -> dict[str, Tensor] | Failure:
+        return self.example(key, *self.views[key[1]])
 
 
 def collate(examples: Sequence[dict[str, Tensor] | Failure]) -> dict[str, Any]:
@@ -141,7 +185,7 @@ class EpochBatches:
 class ResumableLoader(DataLoader):
     """A data loader that Lightning can stop after any batch and take up again at the next."""
 
-    def __init__(self, dataset: ClipDataset, batches: EpochBatches, **options: Any) -> None:
+    def __init__(self, dataset: Dataset, batches: EpochBatches, **options: Any) -> None:
         super().__init__(dataset, batch_sampler=batches, collate_fn=collate, **options)
         self.batches = batches
         self.taken = (0, 0)  # epoch, batches of it that were taken

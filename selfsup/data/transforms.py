@@ -7,6 +7,8 @@ which the dataset and the task seed for each example and each step.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -37,9 +39,38 @@ def train_crop(size_pixels: int, scale: tuple[float, float], flip: bool, stretch
 
 def evaluation_crop(size_pixels: int, stretch: bool) -> nn.Module:
     """Frames (..., H, W) -> (..., size, size): the central square, or the whole frame where `stretch`."""
+    return evaluation_crops(size_pixels, stretch, 1)[0]
+
+
+def evaluation_crops(size_pixels: int, stretch: bool, crops: int) -> list[nn.Module]:
+    """Crops like `evaluation_crop`: 1, the centre, or 3 along the longer side, from its start to its end.
+
+    Three are the usual test of 3-D networks (Wang et al. 2018, arXiv 1711.07971). Raises ValueError for another number,
+    or where `stretch` leaves nothing to choose.
+    """
+    if crops not in (1, 3) or (stretch and crops == 3):
+        raise ValueError(
+            f"data.evaluation_crops={crops}: give 1 or 3, and 1 where data.stretch=true, which sees the whole frame"
+        )
     if stretch:
-        return v2.Resize((size_pixels, size_pixels), antialias=True)
-    return v2.Compose([v2.Resize(size_pixels, antialias=True), v2.CenterCrop(size_pixels)])
+        return [v2.Resize((size_pixels, size_pixels), antialias=True)]
+    resize = v2.Resize(size_pixels, antialias=True)
+    if crops == 1:
+        return [v2.Compose([resize, v2.CenterCrop(size_pixels)])]
+    return [v2.Compose([resize, SideCrop(size_pixels, share)]) for share in (0.0, 0.5, 1.0)]
+
+
+class SideCrop(v2.Transform):
+    """The square of side `size_pixels` that lies at `share` of the room, 0 to 1, along the longer side."""
+
+    def __init__(self, size_pixels: int, share: float) -> None:
+        super().__init__()
+        self.size_pixels = size_pixels
+        self.share = share
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        top, left = (round(self.share * (side - self.size_pixels)) for side in inpt.shape[-2:])
+        return v2.functional.crop(inpt, top, left, self.size_pixels, self.size_pixels)
 
 
 class EachClip(nn.Module):

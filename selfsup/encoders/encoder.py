@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -37,6 +38,21 @@ class InputSpecification:
             raise ValueError(f"input.std {self.std} must hold finite numbers above 0")
         if self.fps is not None and not (math.isfinite(self.fps) and self.fps > 0):
             raise ValueError(f"input.fps is {self.fps}; give a number above 0, or None")
+
+    def warning(self, size_pixels: int) -> str | None:
+        """A sentence where clips of this size are not what the encoder was trained to see, else None."""
+        if size_pixels == self.size_pixels:
+            return None
+        return (
+            f"warning: the encoder was trained on {self.size_pixels} pixels and sees {size_pixels} here; "
+            f"data.size_pixels={self.size_pixels} gives it what it knows (its mean and deviation are kept)"
+        )
+
+    def normalize(self, clip: Tensor) -> Tensor:
+        """Clip (B, C, T, H, W), uint8, or float in [0, 1], to what the encoder takes."""
+        scaled = clip.float() / 255.0 if clip.dtype == torch.uint8 else clip
+        mean, std = (scaled.new_tensor(numbers).view(-1, 1, 1, 1) for numbers in (self.mean, self.std))
+        return (scaled - mean) / std
 
 
 class Encoder(nn.Module):

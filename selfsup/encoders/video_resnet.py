@@ -1,27 +1,47 @@
-"""R3D-18 and R(2+1)D-18 (Tran, Wang, Torresani, Ray, LeCun, Paluri 2018, arXiv 1711.11248), torchvision's.
+"""Video ResNets from torchvision's blocks: R3D, R(2+1)D and MC3 with 18 layers, R3D and R(2+1)D with 10.
 
-The 18 layers are those of the paper's table 1; some self-supervised papers (VCOP, PRP) use one block a stage,
-about 10 layers, under the same names.
+Tran, Wang, Torresani, Ray, LeCun, Paluri 2018, arXiv 1711.11248, table 1. The self-supervised papers VCOP (Xu et
+al. 2019) and PRP (Yao et al. 2020, arXiv 2006.11476) use one block a stage, about 10 layers, and call these R3D and
+R(2+1)D too: compare with them by `r3d_10` and `r2plus1d_10`.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
 
 from torch import nn
-from torchvision.models.video import r2plus1d_18, r3d_18
+from torchvision.models.video import mc3_18, r2plus1d_18, r3d_18
+from torchvision.models.video import resnet as blocks
 
 from selfsup.encoders.encoder import Encoder
 from selfsup.encoders.state_dict import load_local
 
-NETWORKS = {"r3d_18": r3d_18, "r2plus1d_18": r2plus1d_18}
+
+def _r3d_10() -> nn.Module:
+    return blocks.VideoResNet(blocks.BasicBlock, [blocks.Conv3DSimple] * 4, [1, 1, 1, 1], blocks.BasicStem)
+
+
+def _r2plus1d_10() -> nn.Module:
+    return blocks.VideoResNet(blocks.BasicBlock, [blocks.Conv2Plus1D] * 4, [1, 1, 1, 1], blocks.R2Plus1dStem)
+
+
+NETWORKS: dict[str, Callable[[], Any]] = {
+    "r3d_18": r3d_18,
+    "r2plus1d_18": r2plus1d_18,
+    "mc3_18": mc3_18,
+    "r3d_10": _r3d_10,
+    "r2plus1d_10": _r2plus1d_10,
+}
 
 
 class VideoResNet(Encoder):
-    """Clip (B, in_channels, T, H, W) to features (B, 512, T/8, H/16, W/16), rounded up.
+    """Clip (B, in_channels, T, H, W) to features (B, 512, T/8, H/16, W/16), rounded up; mc3_18 keeps T.
 
     Args:
-        name: "r3d_18" or "r2plus1d_18".
+        name: "r3d_18", "r2plus1d_18", "mc3_18" (3-D convolutions in stem and layer1 only), "r3d_10" or
+            "r2plus1d_10" (one block a stage).
         in_channels: channels of a frame.
-        weights_path: a local state dict of torchvision's network of that name; its `fc` is left out.
+        weights_path: a local state dict with the names of torchvision's video ResNets; its `fc` is left out.
 
     Raises:
         ValueError: another name, or weights that do not fit.
@@ -35,7 +55,7 @@ class VideoResNet(Encoder):
         self.in_channels = in_channels
         self.weights_path = weights_path
 
-        network = NETWORKS[name](weights=None)
+        network = NETWORKS[name]()
         self.dim = network.fc.in_features
         network.fc = nn.Identity()
         if in_channels != 3:

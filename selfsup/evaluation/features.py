@@ -35,6 +35,7 @@ class Reading:
         stage: read the features after this many of `encoder.stages`; None for all.
         time: "mean" over the map's T' moments, or "concat", their features side by side: D is then T' times larger,
             and every clip must have the same T'.
+        vector: from the map (B, D, T', H', W') to (B, N), in place of the mean and of `time`.
 
     Raises:
         ValueError: no such stage, or no such way to read time.
@@ -44,6 +45,7 @@ class Reading:
     transform: Callable[[Tensor], Tensor] | None = None
     stage: int | None = None
     time: Time = "mean"
+    vector: Callable[[Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
         _check_stage(self.encoder, self.stage)
@@ -55,6 +57,8 @@ class Reading:
         device = next((parameter.device for parameter in self.encoder.parameters()), torch.device("cpu"))
         clip = clip.to(device, non_blocking=True)
         clip = clip if self.transform is None else self.transform(clip)
+        if self.vector is not None:
+            return self.vector(feature_map(self.encoder, clip, self.stage)).float().cpu()
         return pooled(self.encoder, clip, self.stage, self.time).float().cpu()
 
 
@@ -109,21 +113,21 @@ def pooled(encoder: Encoder, clip: Tensor, stage: int | None = None, time: Time 
 
     With time="concat" to (B, T' D), the moments in their order. Early stages have a D of their own.
     """
-    _check_stage(encoder, stage)
-    moments = _moments(encoder, clip, stage)  # (B, T', D)
+    moments = feature_map(encoder, clip, stage).mean(dim=(3, 4)).transpose(1, 2)  # (B, T', D)
     return moments.mean(dim=1) if time == "mean" else moments.flatten(1)
 
 
-def _moments(encoder: Encoder, clip: Tensor, stage: int | None) -> Tensor:
-    """Features of each moment, averaged over space: (B, T', D)."""
+def feature_map(encoder: Encoder, clip: Tensor, stage: int | None = None) -> Tensor:
+    """Clip (B, C, T, H, W) to the map (B, D, T', H', W') after `stage` stages, None for all."""
+    _check_stage(encoder, stage)
     if stage is None:
-        return encoder(clip).mean(dim=(3, 4)).transpose(1, 2)
+        return encoder(clip)
     encoder.check(clip)
     stages = encoder.stages[:stage]
     if not isinstance(encoder, FrameEncoder):
-        return stages(clip).mean(dim=(3, 4)).transpose(1, 2)
+        return stages(clip)
     maps = stages(clip.transpose(1, 2).flatten(0, 1))  # (B*T, D, H', W')
-    return maps.mean(dim=(2, 3)).unflatten(0, (clip.shape[0], clip.shape[2]))
+    return maps.unflatten(0, (clip.shape[0], clip.shape[2])).transpose(1, 2)
 
 
 def _check_stage(encoder: Encoder, stage: int | None) -> None:

@@ -17,13 +17,17 @@ Groups = Sequence[str | int | None] | NDArray[Any]
 
 @dataclass(frozen=True)
 class Knn:
-    """Shares in [0, 1], of the queries; `majority` and `uniform` are what constant and random answers get."""
+    """Shares in [0, 1], of the queries; `majority` and `uniform` are what constant and random answers get.
+
+    `correct[i]` tells whether query i was answered rightly.
+    """
 
     accuracy: float
     balanced_accuracy: float
     k: int
     majority: float
     uniform: float
+    correct: tuple[bool, ...]
 
 
 def knn(
@@ -76,6 +80,7 @@ def knn(
         k=k,
         majority=float(np.unique(query_y, return_counts=True)[1].max() / len(query_y)),
         uniform=1.0 / len(classes),
+        correct=tuple((np.asarray(answers) == query_y).tolist()),
     )
 
 

@@ -29,7 +29,7 @@ class LinearProbe:
     `balanced_accuracy` is the mean over the test's classes. `majority` is what the best constant answer
     scores on test, `uniform` 1 / K. `val_accuracy` has the accuracy at each tried c, ascending; at either end
     of them `c` is `at_edge`, and a wider range may do better. `converged` is false where the solver stopped
-    early.
+    early. `correct[i]` tells whether test video i was told rightly.
     """
 
     accuracy: float
@@ -40,6 +40,7 @@ class LinearProbe:
     uniform: float
     at_edge: bool
     converged: bool
+    correct: tuple[bool, ...]
 
 
 def linear_probe(
@@ -104,6 +105,7 @@ def linear_probe(
         uniform=1.0 / len(known),
         at_edge=len(strengths) > 1 and best in (0, len(strengths) - 1),
         converged=finished[best],
+        correct=tuple((answers == test_y).tolist()),
     )
 
 

@@ -1,0 +1,77 @@
+"""LRCN: a recurrent network over the features of frames (Donahue et al. 2015, arXiv 1411.4389, sections 3 and 4.1).
+
+An answer at every step, from the frames so far. Training asks for the right class at each of them; the answer to a clip
+is their average, as in the paper, or the last one.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from selfsup.classifiers.classifier import Classifier
+from selfsup.classifiers.frame_pooling import check_dropout
+from selfsup.encoders.encoder import Encoder
+
+CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
+JOINS = ("mean", "last")
+
+
+class CnnRnn(Classifier):
+    """Clip (B, C, T, H, W) to logits (B, T', K): those of step t see the features up to t.
+
+    With a 2-D encoder T' = T, and the classifier is causal: later frames do not change earlier answers. A 3-D encoder
+    looks ahead by itself.
+
+    Args:
+        encoder: 2-D or 3-D; its features are averaged over space.
+        num_classes: K.
+        cell: "lstm" or "gru".
+        hidden_dim: width of the recurrent state; the paper's is 256.
+        num_layers: of the recurrent network.
+        dropout: share of the recurrent network's outputs dropped in training, in [0, 1), also between its layers.
+        join: the answer to a clip, the "mean" of all steps or the "last".
+
+    Raises:
+        ValueError: fewer than two classes, or an option out of its range.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        num_classes: int,
+        cell: str = "lstm",
+        hidden_dim: int = 256,
+        num_layers: int = 1,
+        dropout: float = 0.5,
+        join: str = "mean",
+    ) -> None:
+        super().__init__(num_classes)
+        if cell not in CELLS:
+            raise ValueError(f"classifier.cell is {cell!r}; give {' or '.join(CELLS)}")
+        if join not in JOINS:
+            raise ValueError(f"classifier.join is {join!r}; give {' or '.join(JOINS)}")
+        for name, size in (("hidden_dim", hidden_dim), ("num_layers", num_layers)):
+            if size < 1:
+                raise ValueError(f"classifier.{name} is {size}; give at least 1")
+        check_dropout(dropout)
+        self.encoder = encoder
+        self.joined_by = join
+        self.rnn = CELLS[cell](
+            encoder.dim, hidden_dim, num_layers, batch_first=True, dropout=dropout if num_layers > 1 else 0.0
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(hidden_dim, num_classes)
+
+    def encoders(self) -> Mapping[str, Encoder]:
+        """The one encoder, that of the clip."""
+        return {"clip": self.encoder}
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Clip (B, C, T, H, W) to logits (B, T', K)."""
+        features = self.encoder(clip).mean(dim=(3, 4)).transpose(1, 2)  # (B, T', D)
+        states, _ = self.rnn(features)  # (B, T', hidden_dim)
+        return self.head(self.dropout(states))
+
+    def join(self, logits: Tensor) -> Tensor:
+        """One answer a clip: (B, T', K) to (B, K), the mean of the steps or the last."""
+        return logits[:, -1] if self.joined_by == "last" else super().join(logits)

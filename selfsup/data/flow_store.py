@@ -1,0 +1,91 @@
+"""Flow that was computed once, on disk: the bytes of some fields a file, beside a checksum.
+
+A file is 16 bytes, the BLAKE2b digest of the key and the rest; then the rest, zlib of int8 fields. A file whose digest
+does not hold, because it is damaged, cut short or another video's, counts as absent and is written again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+CHUNK_FIELDS = 32  # a file
+DIGEST_BYTES = 16
+VERSION = 1  # of the format; part of the key
+
+
+@dataclass(frozen=True)
+class FlowStore:
+    """The fields of one video, at one rate, size and algorithm; int8 as of `flow_fields.quantise`.
+
+    Args:
+        folder: of the files of all videos; made when the first is written.
+        key: everything that the fields depend on.
+        count: fields that the video has.
+        height, width: of a field, in pixels.
+    """
+
+    folder: Path
+    key: Mapping[str, str | int | float]
+    count: int
+    height: int
+    width: int
+
+    def read(self, numbers: np.ndarray, compute: Callable[[int, int], np.ndarray]) -> np.ndarray:
+        """Fields `numbers`, sorted int64 (N,), as int8 (N, 2, H, W).
+
+        What is not there is made by `compute(first, stop)`, int8 (stop - first, 2, H, W), and written for the next
+        time. Raises OSError where the folder cannot be read or written.
+        """
+        assert len(numbers), "no field is asked for"
+        assert 0 <= numbers.min() <= numbers.max() < self.count, "no such fields"
+        parts = []
+        for chunk in np.unique(numbers // CHUNK_FIELDS).tolist():
+            first, stop = chunk * CHUNK_FIELDS, min((chunk + 1) * CHUNK_FIELDS, self.count)
+            fields = self._load(chunk, stop - first)
+            if fields is None:
+                fields = compute(first, stop)
+                self._save(chunk, fields)
+            parts.append(fields[numbers[(numbers >= first) & (numbers < stop)] - first])
+        return np.concatenate(parts)
+
+    def path(self, chunk: int) -> Path:
+        """The file of fields from `chunk * CHUNK_FIELDS` on."""
+        name = hashlib.blake2b(self._text(), digest_size=16).hexdigest()
+        return self.folder / name[:2] / f"{name}-{chunk:04d}.flow"
+
+    def _load(self, chunk: int, length: int) -> np.ndarray | None:
+        try:
+            content = self.path(chunk).read_bytes()
+        except FileNotFoundError:
+            return None
+        digest, packed = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+        if digest != self._digest(chunk, packed):
+            return None
+        return np.frombuffer(zlib.decompress(packed), np.int8).reshape(length, 2, self.height, self.width)
+
+    def _save(self, chunk: int, fields: np.ndarray) -> None:
+        path = self.path(chunk)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        packed = zlib.compress(np.ascontiguousarray(fields, np.int8).tobytes(), 6)
+        unfinished = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+        try:
+            unfinished.write_bytes(self._digest(chunk, packed) + packed)
+            os.replace(unfinished, path)  # whole or not at all, whoever else writes the same
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def _text(self) -> bytes:
+        known = {**self.key, "version": VERSION, "count": self.count, "height": self.height, "width": self.width}
+        return json.dumps(known, sort_keys=True).encode()
+
+    def _digest(self, chunk: int, packed: bytes) -> bytes:
+        return hashlib.blake2b(self._text() + f"#{chunk}#".encode() + packed, digest_size=DIGEST_BYTES).digest()

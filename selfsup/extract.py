@@ -1,0 +1,116 @@
+"""Writes an encoder's features once: `selfsup extract encoder.path=… data=… `, with key=value overrides.
+
+Training a classifier on them (`data=features data.path=…`) takes seconds where decoding and encoding take minutes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import track
+
+import selfsup
+from selfsup.data.catalogue import SPLITS
+from selfsup.data.datamodule import VideoDataModule
+from selfsup.data.sampling import UniformSampler
+from selfsup.data.stored import StoredSplit, checksum, read_record, write_features
+from selfsup.encoders.encoder import Encoder, FrameEncoder
+from selfsup.encoders.stored import Stored
+from selfsup.evaluation.features import Reading, extract_features
+from selfsup.tasks.task import channels_last
+from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence
+
+LEVELS = {"frame": "concat", "clip": "mean"}
+
+
+def extract(config: DictConfig, folder: Path) -> Path:
+    """Writes `features.h5` into `folder`, and returns its path."""
+    check_complete(config)
+    if config.level not in LEVELS:
+        raise ValueError(f"level={config.level!r}: choose one of {', '.join(LEVELS)}")
+    console = Console()
+    pl.seed_everything(config.seed, verbose=False)
+    encoder: Encoder = instantiate(config.encoder).eval()
+    channels_last(encoder)
+    if encoder.input is None:
+        raise ValueError("encoder: extract reads an encoder from a file; give encoder.path=…/encoder.safetensors")
+    frames = config.num_frames or (8 if isinstance(encoder, FrameEncoder) else 16)
+    sampler = UniformSampler(frames)
+    data: VideoDataModule = instantiate(config.data, _partial_=True)(sampler=sampler)
+    data.setup()
+    for note in data.catalogue.notes:
+        console.print(f"  {note}", highlight=False, soft_wrap=True)
+    if warning := encoder.input.warning(data.size_pixels):
+        console.print(warning, highlight=False, soft_wrap=True)
+    data.catalogue.write_left_out(folder / "left_out.json")
+    splits = {}
+    for split in SPLITS:
+        splits[split] = _of_split(encoder, data, split, sampler, LEVELS[config.level], config.seed)
+    record = {
+        "weights": checksum(Path(config.encoder.path)),
+        "input": {"size_pixels": data.size_pixels, "frames": frames, "level": config.level, "reader": data.reader},
+        "index": _index_checksum(data),
+        "dim": encoder.dim,
+        "data": data.description(),
+        "version": selfsup.__version__,
+    }
+    path = folder / "features.h5"
+    write_features(path, splits, record)
+    size = path.stat().st_size / 2**20
+    console.print(
+        f"{sum(len(split.paths) for split in splits.values())} videos, {size:.1f} MiB: {path}", soft_wrap=True
+    )
+    return path
+
+
+def stored_encoder(path: str) -> Stored:
+    """The encoder that stands for the one whose features the file holds."""
+    return Stored(int(read_record(path)["dim"]))
+
+
+def _of_split(
+    encoder: Encoder, data: VideoDataModule, split: str, sampler: UniformSampler, time: Any, seed: int
+) -> StoredSplit:
+    if not data.videos[split]:
+        return StoredSplit(np.zeros((0, 1, encoder.dim), np.float16), [], [], [])
+    assert encoder.input is not None, "checked before"
+    batches = data.clips(split, sampler, seed=seed)
+    found = extract_features(
+        {"": Reading(encoder, encoder.input.normalize, time=time)}, track(batches, split, transient=True)
+    )[""]
+    rows = found.videos.tolist()
+    return StoredSplit(
+        features=found.values.numpy().reshape(len(rows), -1, encoder.dim),
+        paths=[str(data.videos[split][row].path) for row in rows],
+        labels=[data.catalogue.labels[split][row] for row in rows],
+        groups=[data.catalogue.groups[split][row] for row in rows],
+    )
+
+
+def _index_checksum(data: VideoDataModule) -> str:
+    """Of the content of the videos and their order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for split in SPLITS:
+        for info in data.videos[split]:
+            digest.update(f"{split} {info.checksum}\n".encode())
+    return digest.hexdigest()
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIGURATION), config_name="extract")
+def main(config: DictConfig) -> None:
+    """Entry point; see `in_one_sentence` for how it ends."""
+    with in_one_sentence():
+        extract(config, Path(HydraConfig.get().runtime.output_dir))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""One command, one table: every row there, every figure with its record, and differences between two encoders."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from selfsup import weights
+from selfsup.encoders.encoder import InputSpecification
+from selfsup.encoders.resnet import ResNet
+from selfsup.evaluation.frozen import shuffled, single_frame
+from selfsup.evaluation.report import read_figures
+
+SMALL = ("data.size_pixels=32", "data.batch_size=4", "data.num_workers=0", "clips.training.num_segments=2")
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "selfsup.evaluate", *arguments],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+
+
+def saved(path: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    specification = InputSpecification(size_pixels=32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25), fps=None)
+    weights.save(ResNet(18), path, input=specification, task="none", data={})
+    return path
+
+
+def test_an_evaluation_has_every_row_and_can_be_compared(tmp_path: Path, synthetic_manifest: Path) -> None:
+    for seed in (0, 1):
+        done = run(
+            tmp_path,
+            f"encoder.path={saved(tmp_path / f'{seed}.safetensors', seed)}",
+            "data=manifest",
+            f"data.manifest={synthetic_manifest}",
+            f"hydra.run.dir={tmp_path / str(seed)}",
+            "finetune_fractions=null" if seed else "finetune_fractions=[0.01,1.0]",
+            "trainer=debug",
+            "+trainer.enable_progress_bar=false",
+            *SMALL,
+        )
+        assert done.returncode == 0, done.stderr
+        assert seed or "no fine-tuning on 1% of the labels: labels_fraction=0.01 of 16 training videos" in done.stdout
+    figures = {figure.name: figure for figure in read_figures(tmp_path / "0" / "evaluation.json")}
+    for kind in ("linear probe", "k-NN", "R@1 (coclr)", "R@10 (coclr)"):
+        for end in ("", ", untrained encoder", ", shuffled frames", ", single frame"):
+            figure = figures[kind + end]
+            assert figure.chance is not None
+            assert figure.interval is not None
+            assert figure.answers is not None
+            assert len(figure.answers.videos) == figure.protocol.videos_seen == 4
+            assert figure.protocol.input_size == (2, 32, 32)
+    assert {"R@5 (vcop)", "effective rank", "effective rank, untrained encoder"} <= set(figures)
+    assert figures["fine-tuning on 100% of the labels"].protocol.label_fraction == 1.0
+    assert "fine-tuning on 100% of the labels, untrained encoder" in figures
+    for file in ("evaluation.md", "evaluation.png", "left_out.json"):
+        assert (tmp_path / "0" / file).stat().st_size > 0
+    # The mean over frames knows nothing of their order.
+    assert figures["linear probe, shuffled frames"].value == figures["linear probe"].value
+
+    done = run(tmp_path, "compare", "0/evaluation.json", "1/evaluation.json")
+    assert done.returncode == 0, done.stderr
+    row = next(line for line in done.stdout.splitlines() if line.startswith("| linear probe |"))
+    one, other = (
+        {figure.name: figure for figure in read_figures(tmp_path / seed / "evaluation.json")}["linear probe"].value
+        for seed in "01"
+    )
+    assert f"{100 * (one - other):+.1f}" in row
+
+    spoiled = tmp_path / "1" / "evaluation.json"
+    content = json.loads(spoiled.read_text())
+    for figure in content["figures"]:
+        figure["protocol"]["split"] = "val"
+    spoiled.write_text(json.dumps(content))
+    done = run(tmp_path, "compare", "0/evaluation.json", "1/evaluation.json")
+    assert done.returncode == 2
+    assert "split is 'test' in one and 'val' in the other; evaluate both alike" in done.stderr
+
+
+def test_videos_without_labels_are_refused(tmp_path: Path, synthetic_manifest: Path) -> None:
+    path = saved(tmp_path / "0.safetensors", 0)
+    videos = sorted(synthetic_manifest.parent.rglob("*.mp4"))[:12]
+    manifest = tmp_path / "unlabelled.csv"
+    manifest.write_text("path\n" + "".join(f"{video}\n" for video in videos))
+    done = run(
+        tmp_path, f"encoder.path={path}", "data=manifest", f"data.manifest={manifest}", "data.label=null", *SMALL
+    )
+    assert done.returncode == 2
+    assert "error: " in done.stderr
+    assert ".mp4: no label; an evaluation needs one of every video" in done.stderr
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5, 8])
+def test_what_the_other_rows_see(frames: int) -> None:
+    clip = torch.arange(2.0 * frames).view(2, 1, frames, 1, 1)
+    mixed = shuffled(clip)
+    assert mixed.flatten(1).sort().values.equal(clip.flatten(1))
+    if frames > 1:
+        assert (mixed != clip).all(), "no frame is in its place"
+    one = single_frame(clip)
+    assert one.shape == clip.shape
+    assert (one == clip[:, :, frames // 2 : frames // 2 + 1]).all()

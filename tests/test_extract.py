@@ -1,0 +1,82 @@
+"""Extract once, train on the features: the same answers as end to end with a frozen encoder."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from selfsup import weights
+from selfsup.data.reader import VideoReader
+from selfsup.data.stored import read_features, read_record
+from selfsup.data.transforms import evaluation_crop
+from selfsup.encoders.encoder import InputSpecification
+from selfsup.encoders.resnet import ResNet
+
+SMALL = ("data.size_pixels=32", "data.batch_size=4", "data.num_workers=0")
+
+
+def run(verb: str, folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"selfsup.{verb}", f"hydra.run.dir={folder}", *overrides],
+        cwd=folder.parent,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+
+
+@pytest.fixture
+def encoder_path(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    specification = InputSpecification(size_pixels=32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25), fps=None)
+    weights.save(ResNet(18), tmp_path / "encoder.safetensors", input=specification, task="none", data={})
+    return tmp_path / "encoder.safetensors"
+
+
+def test_features_are_those_of_the_frames(tmp_path: Path, synthetic_manifest: Path, encoder_path: Path) -> None:
+    done = run(
+        "extract",
+        tmp_path / "x",
+        f"encoder.path={encoder_path}",
+        "data=manifest",
+        f"data.manifest={synthetic_manifest}",
+        "num_frames=3",
+        *SMALL,
+    )
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / "x" / "features.h5"
+    found = read_features(path)
+    assert found["train"].features.shape == (16, 3, 512)
+    assert read_record(path)["input"]["frames"] == 3
+    encoder = weights.load(encoder_path)
+    assert encoder.input is not None
+    for row in (0, 7):
+        with VideoReader(Path(found["train"].paths[row]), short_side_pixels=37) as video:
+            times = (np.arange(3) + 0.5) / 3 * video.duration_seconds
+            frames = evaluation_crop(32, False)(video.frames(times.tolist()))
+        clip = encoder.input.normalize(frames.transpose(0, 1)[None])
+        with torch.no_grad():
+            expected = encoder(clip)[0].mean(dim=(2, 3)).T
+        np.testing.assert_allclose(found["train"].features[row], expected, rtol=2e-2, atol=2e-3)
+
+    folder = tmp_path / "probe"
+    trained = run(
+        "train",
+        folder,
+        "task=action_recognition",
+        "data=features",
+        f"data.path={path}",
+        f"data.weights={encoder_path}",
+        "trainer.max_epochs=2",
+        "+trainer.enable_progress_bar=false",
+    )
+    assert trained.returncode == 0, trained.stderr
+    summary = json.loads((folder / "summary.json").read_text())
+    assert 0 <= summary["figures"][0]["value"] <= 1
+    assert not (folder / "encoder.safetensors").exists(), "nothing was taught that another run could start from"
