@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from selfsup.data import videos
+from selfsup.data.clips import DenseClip, DenseViews
 from selfsup.data.datamodule import SPLITS, VideoDataModule
+from selfsup.data.reader import VideoReader
 from selfsup.data.sampling import UniformSampler
+from selfsup.data.transforms import evaluation_crops
 from selfsup.tasks.temporal_order import OrderSampler
 from tests.media import moving, write_video
 
@@ -213,3 +216,63 @@ def test_train_and_held_out_share_no_chance(make: Make) -> None:
     data.setup()
     seeds = {data._dataset(split, data.train_crop).seed for split in SPLITS}
     assert len(seeds) == 3
+
+
+def test_every_view_of_a_held_out_video_is_served_once(make: Make) -> None:
+    views = DenseViews(num_frames=4, clips=3)
+    data = make(sampler=DenseClip(4), evaluation_sampler=views, evaluation_crops=3)
+    data.setup()
+    batches = list(data.val_dataloader())
+    numbers = torch.cat([batch["video"] for batch in batches])
+    assert numbers.bincount().tolist() == [9] * 4
+    labels = data.catalogue.labels["val"]
+    for number, label in zip(numbers.tolist(), torch.cat([batch["label"] for batch in batches]).tolist(), strict=True):
+        assert data.catalogue.classes()[label] == labels[number]
+    clips = torch.cat([batch["clip"] for batch in batches])
+    assert clips.shape == (36, 3, 4, 32, 32)
+    for number, info in enumerate(data.videos["val"]):
+        with VideoReader(info.path, short_side_pixels=37) as video:
+            expected = [
+                crop(clip(video, info, torch.Generator())["clip"].transpose(0, 1)).transpose(0, 1)
+                for clip in views.views(info)
+                for crop in evaluation_crops(32, stretch=False, crops=3)
+            ]
+        assert torch.equal(clips[numbers == number], torch.stack(expected))
+
+
+def test_views_are_shared_out_over_processes(make: Make) -> None:
+    class Place:
+        world_size = 2
+
+        def __init__(self, rank: int) -> None:
+            self.global_rank = rank
+
+    shown = []
+    for rank in range(2):
+        data = make(sampler=DenseClip(4), evaluation_sampler=DenseViews(num_frames=4, clips=3))
+        data.trainer = Place(rank)  # type: ignore[assignment]
+        data.setup()
+        shown.append(torch.cat([batch["video"] for batch in data.test_dataloader()]))
+    assert [len(part) for part in shown] == [6, 6]
+    assert torch.cat(shown).bincount().tolist() == [3] * 4
+
+
+def test_fewer_labels_are_nested_and_the_run_says_so(make: Make) -> None:
+    kept = []
+    for fraction in (0.5, 0.75, 1.0):
+        data = make(labels_fraction=fraction)
+        data.setup()
+        kept.append({info.path for info in data.videos["train"]})
+        assert len(data.catalogue.labels["train"]) == len(data.catalogue.groups["train"]) == len(kept[-1])
+        said = [note for note in data.catalogue.notes if "labels_fraction" in note]
+        assert said == (
+            [] if fraction == 1 else [f"data.labels_fraction={fraction:g}: {len(kept[-1])} of 16 training videos"]
+        )
+        assert len(data.videos["test"]) == 4
+    assert kept[0] < kept[1] < kept[2]
+
+
+def test_crops_that_make_no_sense_are_refused(make: Make) -> None:
+    for settings in ({"evaluation_crops": 2}, {"evaluation_crops": 3, "stretch": True}):
+        with pytest.raises(ValueError, match=r"data.evaluation_crops=\d: give 1 or 3, and 1 where data.stretch=true"):
+            make(**settings)
