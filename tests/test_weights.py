@@ -104,6 +104,20 @@ def test_a_loaded_encoder_is_in_eval_mode_and_can_train(tiny: Path) -> None:
     assert weights.load(str(tiny), [Tiny]).train().training
 
 
+def test_the_untrained_encoder_has_the_architecture_and_not_the_weights(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    encoder = ResNet(18, in_channels=2)
+    encoder.input = INPUT
+    fresh = weights.untrained(encoder)
+    assert weights.architecture(fresh) == weights.architecture(encoder)
+    assert fresh.input == INPUT
+    assert not fresh.training
+    first, second = fresh.stages[0][0].weight, encoder.stages[0][0].weight  # type: ignore[index]
+    assert not torch.equal(first, second)
+    torch.manual_seed(0)
+    assert torch.equal(weights.untrained(encoder).stages[0][0].weight, second), "its weights come from torch's seed"  # type: ignore[index]
+
+
 def test_loading_leaves_the_random_state_alone(tiny: Path) -> None:
     torch.manual_seed(3)
     expected = torch.rand(4)
