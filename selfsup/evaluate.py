@@ -7,36 +7,45 @@ from __future__ import annotations
 
 import copy
 import importlib.metadata
+import json
 import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import hydra
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from selfsup import weights
+from selfsup.callbacks.quarantine import Quarantine
 from selfsup.data.catalogue import SPLITS
 from selfsup.data.clips import ViewSampler
 from selfsup.data.datamodule import VideoDataModule
+from selfsup.data.dataset import watched
 from selfsup.data.subsets import labelled_subset
-from selfsup.encoders.encoder import Encoder
+from selfsup.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from selfsup.data.videos import printable
+from selfsup.encoders.encoder import Encoder, InputSpecification
+from selfsup.encoders.stored import Stored
 from selfsup.evaluation.features import Features, extract_features
 from selfsup.evaluation.figure import Answers, Figure, accuracy_figure, compare
 from selfsup.evaluation.frozen import UNTRAINED, Labelled, frozen_figures, readings
 from selfsup.evaluation.protocol import Protocol, file_checksum, git_commit
 from selfsup.evaluation.report import differences_to_markdown, read_figures, to_markdown, write_figures
-from selfsup.tasks.action_recognition import ActionRecognition
+from selfsup.precision import best_device
+from selfsup.tasks.action_recognition import ActionRecognition, check_labels
 from selfsup.tasks.task import channels_last
 from selfsup.train import trainer_settings
-from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence
+from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence, tell_failures
 
+MOST_EPOCHS = 10  # times those of all labels
 FEW_UNITS = 10  # simulated: 78 of 100 intervals over 3 groups held the truth, 91 over 10
 DISTRIBUTIONS = {"pyav": "av", "decord": "decord2", "torchcodec": "torchcodec"}
 
@@ -44,9 +53,17 @@ DISTRIBUTIONS = {"pyav": "av", "decord": "decord2", "torchcodec": "torchcodec"}
 def evaluate(config: DictConfig, folder: Path) -> list[Figure]:
     """Writes evaluation.json, evaluation.md, evaluation.png and left_out.json into `folder`, and prints the table."""
     check_complete(config)
-    console = Console()
+    console = Console(markup=False, highlight=False)
     pl.seed_everything(config.seed, verbose=False)
-    encoder: Encoder = instantiate(config.encoder)
+    if config.trainer.devices != 1:
+        raise ValueError(f"trainer.devices={config.trainer.devices}: evaluate runs in one process; give trainer=auto")
+    if isinstance(config.finetune_fractions, int | float):
+        raise ValueError(
+            f"finetune_fractions={config.finetune_fractions}: give a list, as [{config.finetune_fractions}], or null"
+        )
+    encoder: Encoder = instantiate(config.encoder).eval()
+    if isinstance(encoder, Stored):
+        raise ValueError("data=features: evaluate reads videos, shuffled and still ones too; give their data")
     untrained = weights.untrained(encoder)
     views: ViewSampler = instantiate(config.clips.evaluation)
     data: VideoDataModule = instantiate(config.data, _partial_=True)(
@@ -54,15 +71,19 @@ def evaluate(config: DictConfig, folder: Path) -> list[Figure]:
     )
     data.setup()
     for note in data.catalogue.notes:
-        console.print(f"  {note}", highlight=False, soft_wrap=True)
+        console.print(f"  {note}", soft_wrap=True)
     data.catalogue.write_left_out(folder / "left_out.json")
-    if encoder.input is not None and (warning := encoder.input.warning(data.size_pixels)):
-        console.print(warning, highlight=False, soft_wrap=True)
+    for network in (encoder, untrained):  # a fresh encoder, such as one with ImageNet's weights, takes what they took
+        network.input = encoder.input or InputSpecification(data.size_pixels, IMAGENET_MEAN, IMAGENET_STD, None)
+    assert encoder.input is not None, "given above"
+    if warning := encoder.input.warning(data.size_pixels):
+        console.print(warning, soft_wrap=True)
     held_out = "test" if data.videos["test"] else "val"
     check_labelled(data, held_out)
 
     fractions = possible_fractions(list(config.finetune_fractions or ()), data, console)
-    features, videos = read_all(encoder, untrained, data, config)
+    features, videos, failures = read_all(encoder, untrained, data, config)
+    tell_failures(console, data, failures)
     protocol = protocol_of(config, data, held_out, len(videos[held_out].videos))
     figures = frozen_figures(features, videos, protocol, config.seed, held_out)
     for fraction in fractions:
@@ -72,14 +93,13 @@ def evaluate(config: DictConfig, folder: Path) -> list[Figure]:
     (folder / "evaluation.md").write_text(to_markdown(figures), encoding="utf-8")
     draw(figures, folder / "evaluation.png")
     print_figures(figures, console)
-    units = min(figure.interval.units for figure in figures if figure.interval is not None)
+    units, unit = min((f.interval.units, f.interval.unit) for f in figures if f.interval is not None)
     if units < FEW_UNITS:
         console.print(
-            f"the intervals are drawn over {units} groups: too few for them to hold the truth in 95 of 100 cases",
-            highlight=False,
+            f"the intervals are drawn over {units} {unit}s: too few for them to hold the truth in 95 of 100 cases",
             soft_wrap=True,
         )
-    console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
+    console.print(f"run folder: {folder}", soft_wrap=True)
     return figures
 
 
@@ -87,13 +107,9 @@ def check_labelled(data: VideoDataModule, held_out: str) -> None:
     """ValueError where a figure cannot be had from these videos."""
     if not data.videos[held_out]:
         raise ValueError("no held-out video: give a manifest with a split, or raise data.fractions.test")
-    for split in SPLITS:
-        if None in data.catalogue.labels[split]:
-            place = data.catalogue.labels[split].index(None)
-            raise ValueError(
-                f"{data.videos[split][place].path}: no label; an evaluation needs one of every video: put the videos "
-                f"into a folder a class, or give a manifest with data.label=COLUMN"
-            )
+    if len(data.videos[held_out]) < 2:
+        raise ValueError(f"one {held_out} video, {data.videos[held_out][0].path}; an interval needs two or more")
+    check_labels(data.catalogue)
 
 
 def possible_fractions(fractions: list[float], data: VideoDataModule, console: Console) -> list[float]:
@@ -104,7 +120,7 @@ def possible_fractions(fractions: list[float], data: VideoDataModule, console: C
         try:
             labelled_subset(labels, groups, fraction, data.seed)
         except ValueError as error:
-            console.print(f"no fine-tuning on {fraction:.0%} of the labels: {error}", highlight=False, soft_wrap=True)
+            console.print(f"no fine-tuning on {100 * fraction:g} % of the labels: {error}", soft_wrap=True)
         else:
             possible.append(fraction)
     return possible
@@ -112,39 +128,45 @@ def possible_fractions(fractions: list[float], data: VideoDataModule, console: C
 
 def read_all(
     encoder: Encoder, untrained: Encoder, data: VideoDataModule, config: DictConfig
-) -> tuple[dict[str, dict[str, Features]], dict[str, Labelled]]:
-    """Features by split and reading, and the videos that they are of. Every clip is decoded once."""
+) -> tuple[dict[str, dict[str, Features]], dict[str, Labelled], dict[str, dict[int, str]]]:
+    """Features by split and reading, the videos that they are of, and those that failed. Clips are decoded once."""
     specification = encoder.input
     assert specification is not None, "weights.load gives every encoder its input specification"
     for network in (encoder, untrained):
         channels_last(network)
+        network.to(best_device())
     how = readings(encoder, untrained, specification.normalize, stage=config.stage, time=config.time)
-    root = Path(common_folder([info.path for split in SPLITS for info in data.videos[split]]))
     features: dict[str, dict[str, Features]] = {}
+    failures: dict[str, dict[int, str]] = {}
     videos: dict[str, Labelled] = {}
     for split in SPLITS:
         if not data.videos[split]:
             continue
-        loader = data.held_out(split)
-        features[split] = extract_features(how, track(loader, f"{split} videos", transient=True))
+        failures[split] = {}
+        batches = watched(data.held_out(split), failures[split])
+        features[split] = extract_features(how, track(batches, f"{split} videos", transient=True))
         rows = features[split][""].videos.tolist()
         videos[split] = Labelled(
-            videos=tuple(data.videos[split][row].path.relative_to(root).as_posix() for row in rows),
+            videos=names_of(data, split, rows),
             labels=tuple(str(data.catalogue.labels[split][row]) for row in rows),
             groups=groups_of(data, split, rows),
         )
-    return features, videos
+    for network in (encoder, untrained):
+        network.cpu()
+    return features, videos, failures
+
+
+def names_of(data: VideoDataModule, split: str, rows: list[int]) -> tuple[str, ...]:
+    """Paths below the deepest folder that holds all videos: the same wherever the folder lies."""
+    every = [info.path.absolute() for of in data.videos.values() for info in of]
+    root = os.path.commonpath([path.parent for path in every])
+    return tuple(printable(data.videos[split][row].path.absolute().relative_to(root).as_posix()) for row in rows)
 
 
 def groups_of(data: VideoDataModule, split: str, rows: list[int]) -> tuple[str, ...] | None:
     """The groups of these videos; None where the data name none, or one alone: nothing can be drawn over it."""
-    groups = tuple(data.catalogue.groups[split][row] for row in rows)
+    groups = tuple(printable(data.catalogue.groups[split][row]) for row in rows)
     return groups if has_groups(data) and len(set(groups)) > 1 else None
-
-
-def common_folder(paths: list[Path]) -> str:
-    """The deepest folder that holds all files."""
-    return os.path.commonpath([path.parent for path in paths])
 
 
 def has_groups(data: VideoDataModule) -> bool:
@@ -164,7 +186,7 @@ def protocol_of(config: DictConfig, data: VideoDataModule, held_out: str, seen: 
     )
     frames = {"num_segments", "num_frames"} & set(config.clips.evaluation)
     return Protocol(
-        dataset=HydraConfig.get().runtime.choices["data"] if named is None else Path(named).parent.name,
+        dataset=HydraConfig.get().runtime.choices["data"] if named is None else Path(named).absolute().parent.name,
         checksum=None if named is None else file_checksum(Path(named)),
         split=held_out,
         groups_kept=has_groups(data),
@@ -180,8 +202,15 @@ def protocol_of(config: DictConfig, data: VideoDataModule, held_out: str, seen: 
         - seen,
         seeds=(config.seed,),
         label_fraction=float(data.labels_fraction),
+        settings=settings_of({"stage": config.stage, "time": config.time, "clips": config.clips.evaluation}, data),
         commit=git_commit(),
     )
+
+
+def settings_of(how: dict[str, Any], data: VideoDataModule) -> str:
+    """Settings as one line of text, with how frames were cropped."""
+    plain = OmegaConf.to_container(OmegaConf.create({**how, "stretch": data.stretch}), resolve=True)
+    return json.dumps(plain, sort_keys=True)
 
 
 def finetuned(
@@ -195,20 +224,31 @@ def finetuned(
     )
     data.setup()
     task.begin(data.catalogue)
-    trainer: pl.Trainer = instantiate(trainer_settings(config), logger=False, default_root_dir=folder)
+    # Few labels make short epochs: as many steps as with all labels, down to a tenth of them.
+    epochs = round(config.trainer.max_epochs * min(1 / fraction, MOST_EPOCHS))
+    trainer: pl.Trainer = instantiate(
+        {**trainer_settings(config), "max_epochs": epochs},
+        logger=False,
+        default_root_dir=folder,
+        callbacks=[Quarantine(data, data.max_failed_fraction)],
+    )
     trainer.fit(task, data)
-    trainer.test(task, data.test_dataloader() or data.val_dataloader(), verbose=False)
+    loader = data.test_dataloader() if protocol.split == "test" else data.val_dataloader()
+    trainer.test(task, loader, verbose=False)
     rows, correct = task.told
-    paths = [data.videos[protocol.split][row].path for row in rows]
-    root = Path(common_folder([info.path for split in SPLITS for info in data.videos[split]]))
     answers = Answers(
-        videos=tuple(path.relative_to(root).as_posix() for path in paths),
+        videos=names_of(data, protocol.split, rows),
         correct=tuple(map(float, correct)),
         groups=groups_of(data, protocol.split, rows),
     )
     chance = task.chance["accuracy"]
-    record = replace(protocol, label_fraction=fraction, videos_seen=len(rows))
-    return accuracy_figure(f"fine-tuning on {fraction:.0%} of the labels{end}", answers, chance, record)
+    refused = protocol.videos_refused + protocol.videos_seen - len(rows)
+    how = {"task": config.task, "epochs": epochs, "batch_size": data.batch_size, "clips": config.clips}
+    settings = settings_of(how, data)
+    record = replace(
+        protocol, label_fraction=fraction, videos_seen=len(rows), videos_refused=refused, settings=settings
+    )
+    return accuracy_figure(f"fine-tuning on {100 * fraction:g} % of the labels{end}", answers, chance, record)
 
 
 def print_figures(figures: list[Figure], console: Console) -> None:

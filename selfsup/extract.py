@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import hydra
 import numpy as np
@@ -21,15 +20,18 @@ from rich.progress import track
 import selfsup
 from selfsup.data.catalogue import SPLITS
 from selfsup.data.datamodule import VideoDataModule
+from selfsup.data.dataset import watched
 from selfsup.data.sampling import UniformSampler
 from selfsup.data.stored import StoredSplit, checksum, read_record, write_features
+from selfsup.data.videos import printable
 from selfsup.encoders.encoder import Encoder, FrameEncoder
 from selfsup.encoders.stored import Stored
-from selfsup.evaluation.features import Reading, extract_features
+from selfsup.evaluation.features import Reading, Time, extract_features
+from selfsup.precision import best_device
 from selfsup.tasks.task import channels_last
-from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence
+from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence, tell_failures
 
-LEVELS = {"frame": "concat", "clip": "mean"}
+LEVELS: dict[str, Time] = {"frame": "concat", "clip": "mean"}
 
 
 def extract(config: DictConfig, folder: Path) -> Path:
@@ -37,7 +39,7 @@ def extract(config: DictConfig, folder: Path) -> Path:
     check_complete(config)
     if config.level not in LEVELS:
         raise ValueError(f"level={config.level!r}: choose one of {', '.join(LEVELS)}")
-    console = Console()
+    console = Console(markup=False, highlight=False)
     pl.seed_everything(config.seed, verbose=False)
     encoder: Encoder = instantiate(config.encoder).eval()
     channels_last(encoder)
@@ -48,13 +50,18 @@ def extract(config: DictConfig, folder: Path) -> Path:
     data: VideoDataModule = instantiate(config.data, _partial_=True)(sampler=sampler)
     data.setup()
     for note in data.catalogue.notes:
-        console.print(f"  {note}", highlight=False, soft_wrap=True)
+        console.print(f"  {note}", soft_wrap=True)
     if warning := encoder.input.warning(data.size_pixels):
-        console.print(warning, highlight=False, soft_wrap=True)
+        console.print(warning, soft_wrap=True)
     data.catalogue.write_left_out(folder / "left_out.json")
-    splits = {}
+    encoder.to(best_device())
+    splits: dict[str, StoredSplit] = {}
+    failures: dict[str, dict[int, str]] = {}
     for split in SPLITS:
-        splits[split] = _of_split(encoder, data, split, sampler, LEVELS[config.level], config.seed)
+        failures[split] = {}
+        reading = Reading(encoder, encoder.input.normalize, time=LEVELS[config.level])
+        splits[split] = _of_split(reading, data, split, sampler, failures[split])
+    tell_failures(console, data, failures)
     record = {
         "weights": checksum(Path(config.encoder.path)),
         "input": {"size_pixels": data.size_pixels, "frames": frames, "level": config.level, "reader": data.reader},
@@ -78,21 +85,18 @@ def stored_encoder(path: str) -> Stored:
 
 
 def _of_split(
-    encoder: Encoder, data: VideoDataModule, split: str, sampler: UniformSampler, time: Any, seed: int
+    reading: Reading, data: VideoDataModule, split: str, sampler: UniformSampler, failures: dict[int, str]
 ) -> StoredSplit:
     if not data.videos[split]:
-        return StoredSplit(np.zeros((0, 1, encoder.dim), np.float16), [], [], [])
-    assert encoder.input is not None, "checked before"
-    batches = data.clips(split, sampler, seed=seed)
-    found = extract_features(
-        {"": Reading(encoder, encoder.input.normalize, time=time)}, track(batches, split, transient=True)
-    )[""]
+        return StoredSplit(np.zeros((0, 1, reading.encoder.dim), np.float16), [], [], [])
+    batches = watched(data.clips(split, sampler), failures)
+    found = extract_features({"": reading}, track(batches, split, transient=True))[""]
     rows = found.videos.tolist()
     return StoredSplit(
-        features=found.values.numpy().reshape(len(rows), -1, encoder.dim),
-        paths=[str(data.videos[split][row].path) for row in rows],
+        features=found.values.numpy().reshape(len(rows), -1, reading.encoder.dim),
+        paths=[printable(data.videos[split][row].path) for row in rows],
         labels=[data.catalogue.labels[split][row] for row in rows],
-        groups=[data.catalogue.groups[split][row] for row in rows],
+        groups=[printable(data.catalogue.groups[split][row]) for row in rows],
     )
 
 

@@ -1,4 +1,4 @@
-"""The number format that the hardware at hand computes fastest."""
+"""The device and the number format that compute fastest on the hardware at hand."""
 
 from __future__ import annotations
 
@@ -19,3 +19,8 @@ def best_precision(accelerator: str) -> str:
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     native = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return "bf16-mixed" if native else "32-true"
+
+
+def best_device() -> torch.device:
+    """A GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -25,7 +25,9 @@ from selfsup.callbacks.checkpoint import Stopped, find_checkpoint
 from selfsup.callbacks.quarantine import Quarantine
 from selfsup.data.datamodule import VideoDataModule
 from selfsup.encoders.encoder import Encoder, InputSpecification
+from selfsup.encoders.stored import Stored
 from selfsup.precision import best_precision
+from selfsup.tasks.action_recognition import ActionRecognition
 from selfsup.tasks.task import Task
 from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence
 
@@ -36,10 +38,11 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     Writes encoder.safetensors, last.ckpt, metrics.csv, summary.json and left_out.json into `folder`.
     """
     check_complete(config)
-    console = Console()
+    console = Console(markup=False, highlight=False)
     pl.seed_everything(config.seed, verbose=False)
     encoder: Encoder = instantiate(config.encoder).train()  # a loaded one comes ready for use
     task: Task = instantiate(config.task, _partial_=True)(encoder=encoder)
+    check_fit(config, task, encoder)
     data: VideoDataModule = instantiate(config.data, _partial_=True)(
         sampler=task.sampler, evaluation_sampler=task.evaluation_sampler
     )
@@ -49,11 +52,11 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     data.setup()
     task.begin(data.catalogue)
     counts = ", ".join(f"{len(videos)} {split}" for split, videos in data.videos.items())
-    console.print(f"videos: {counts}", highlight=False)
+    console.print(f"videos: {counts}")
     for note in data.catalogue.notes:
-        console.print(f"  {note}", highlight=False, soft_wrap=True)
+        console.print(f"  {note}", soft_wrap=True)
     if encoder.input is not None and (warning := encoder.input.warning(data.size_pixels)):
-        console.print(warning, highlight=False, soft_wrap=True)
+        console.print(warning, soft_wrap=True)
     data.catalogue.write_left_out(folder / "left_out.json")
 
     checkpoint = find_checkpoint(config.resume, folder)
@@ -65,21 +68,23 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     held_out = "test" if data.videos["test"] else "val"
     measured: dict[str, float] = {}
     if data.videos[held_out]:
-        measured = dict(trainer.test(task, data.test_dataloader() or data.val_dataloader(), verbose=False)[0])
+        loader = data.test_dataloader() if held_out == "test" else data.val_dataloader()
+        measured = dict(trainer.test(task, loader, verbose=False)[0])
     if not trainer.is_global_zero:
         return {}
 
     encoder = task.encoder.cpu()
     specification = InputSpecification(size_pixels=data.size_pixels, mean=task.mean, std=task.std, fps=None)
     name = HydraConfig.get().runtime.choices["task"]
-    if any(True for _ in encoder.parameters()):  # stored features stand for an encoder that is a file already
+    # Stored features stand for an encoder that is a file already; the stream of flow alone sees no frames.
+    if any(True for _ in encoder.parameters()) and getattr(encoder, "in_channels", 3) == len(task.mean):
         weights.save(encoder, folder / "encoder.safetensors", input=specification, task=name, data=data.description())
     rows: list[dict[str, Any]] = []
     try:
         rows = probe({"before": before, "learned": encoder}, data, task.normalize) if task.probes else []
     except ValueError as error:  # the labels do not allow it; the encoder is there all the same
         data.catalogue.notes.append(f"no probes: {error}")
-        console.print(data.catalogue.notes[-1], highlight=False, soft_wrap=True)
+        console.print(data.catalogue.notes[-1], soft_wrap=True)
     summary = {
         "task": name,
         "data": data.description(),
@@ -97,6 +102,15 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     print_summary(summary, console)
     return summary
+
+
+def check_fit(config: DictConfig, task: Task, encoder: Encoder) -> None:
+    """ValueError where the parts of a configuration were not made for one another."""
+    recognition = isinstance(task, ActionRecognition)
+    if config.get("classifier") is not None and not recognition:
+        raise ValueError("a classifier wants labels, and this task asks for none; add task=action_recognition")
+    if isinstance(encoder, Stored) and not recognition:
+        raise ValueError("stored features cannot be asked a pretext question; add task=action_recognition")
 
 
 def make_trainer(config: DictConfig, folder: Path, callbacks: list[pl.Callback], checkpoint: Path | None) -> pl.Trainer:
@@ -145,7 +159,7 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
     console.print(table)
     if summary["quarantined"]:
         console.print(f"{len(summary['quarantined'])} videos failed during the run: see summary.json")
-    console.print(f"run folder: {summary['folder']}", highlight=False, soft_wrap=True)
+    console.print(f"run folder: {summary['folder']}", soft_wrap=True)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGURATION), config_name="train")

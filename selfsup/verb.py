@@ -8,13 +8,17 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
+from rich.console import Console
+
+from selfsup.data.datamodule import VideoDataModule
+from selfsup.data.videos import printable
 
 _HERE = Path(__file__).parent
 # In a wheel the tree travels inside the package; in a checkout it lies beside it.
@@ -46,6 +50,19 @@ def check_complete(config: DictConfig) -> None:
     """ValueError where a value is still `???`: a partial instantiation would pass over it, and fail later."""
     if missing := sorted(OmegaConf.missing_keys(config)):
         raise ValueError(f"no value for {', '.join(missing)}; give one, as in {missing[0]}=VALUE")
+
+
+def tell_failures(console: Console, data: VideoDataModule, failures: Mapping[str, Mapping[int, str]]) -> None:
+    """Names the videos that failed after indexing; ValueError where they are too many."""
+    reasons = [reason for of_split in failures.values() for reason in of_split.values()]
+    for reason in reasons:
+        console.print(f"  failed: {printable(reason)}", soft_wrap=True)
+    every = sum(len(videos) for videos in data.videos.values())
+    if len(reasons) > data.max_failed_fraction * every:
+        raise ValueError(
+            f"{len(reasons)} of {every} videos failed after indexing, more than data.max_failed_fraction="
+            f"{data.max_failed_fraction:g}; the first: {printable(reasons[0])}"
+        )
 
 
 def quiet() -> None:

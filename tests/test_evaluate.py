@@ -12,7 +12,11 @@ import torch
 from selfsup import weights
 from selfsup.encoders.encoder import InputSpecification
 from selfsup.encoders.resnet import ResNet
-from selfsup.evaluation.frozen import shuffled, single_frame
+from selfsup.evaluation.features import Features
+from selfsup.evaluation.frozen import Labelled, frozen_figures, shuffled, single_frame
+from selfsup.evaluation.knn import knn
+from selfsup.evaluation.linear_probe import linear_probe
+from selfsup.evaluation.protocol import Protocol
 from selfsup.evaluation.report import read_figures
 
 SMALL = ("data.size_pixels=32", "data.batch_size=4", "data.num_workers=0", "clips.training.num_segments=2")
@@ -50,7 +54,7 @@ def test_an_evaluation_has_every_row_and_can_be_compared(tmp_path: Path, synthet
             *SMALL,
         )
         assert done.returncode == 0, done.stderr
-        assert seed or "no fine-tuning on 1% of the labels: labels_fraction=0.01 of 16 training videos" in done.stdout
+        assert seed or "no fine-tuning on 1 % of the labels: labels_fraction=0.01 of 16 training videos" in done.stdout
     figures = {figure.name: figure for figure in read_figures(tmp_path / "0" / "evaluation.json")}
     for kind in ("linear probe", "k-NN", "R@1 (coclr)", "R@10 (coclr)"):
         for end in ("", ", untrained encoder", ", shuffled frames", ", single frame"):
@@ -61,8 +65,8 @@ def test_an_evaluation_has_every_row_and_can_be_compared(tmp_path: Path, synthet
             assert len(figure.answers.videos) == figure.protocol.videos_seen == 4
             assert figure.protocol.input_size == (2, 32, 32)
     assert {"R@5 (vcop)", "effective rank", "effective rank, untrained encoder"} <= set(figures)
-    assert figures["fine-tuning on 100% of the labels"].protocol.label_fraction == 1.0
-    assert "fine-tuning on 100% of the labels, untrained encoder" in figures
+    assert figures["fine-tuning on 100 % of the labels"].protocol.label_fraction == 1.0
+    assert "fine-tuning on 100 % of the labels, untrained encoder" in figures
     for file in ("evaluation.md", "evaluation.png", "left_out.json"):
         assert (tmp_path / "0" / file).stat().st_size > 0
     # The mean over frames knows nothing of their order.
@@ -97,7 +101,7 @@ def test_videos_without_labels_are_refused(tmp_path: Path, synthetic_manifest: P
     )
     assert done.returncode == 2
     assert "error: " in done.stderr
-    assert ".mp4: no label; an evaluation needs one of every video" in done.stderr
+    assert "train videos have no label, the first is" in done.stderr
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5, 8])
@@ -110,3 +114,19 @@ def test_what_the_other_rows_see(frames: int) -> None:
     one = single_frame(clip)
     assert one.shape == clip.shape
     assert (one == clip[:, :, frames // 2 : frames // 2 + 1]).all()
+
+
+def test_nothing_is_chosen_on_what_is_reported() -> None:
+    """Without a test split val is reported, and the probe's C must come from folds of train."""
+    generator = torch.Generator().manual_seed(0)
+    values = {split: torch.randn(size, 40, generator=generator) for split, size in (("train", 60), ("val", 40))}
+    labels = {split: tuple("ab"[row % 2] for row in range(len(of))) for split, of in values.items()}
+    features = {split: {"": Features(of, torch.arange(len(of)))} for split, of in values.items()}
+    videos = {
+        split: Labelled(tuple(f"{split}{row}" for row in range(len(of))), of, None) for split, of in labels.items()
+    }
+    protocol = Protocol("noise", None, "val", False, 1, 1, "video", None, "pyav", "1", 40, 0, (0,))
+    figures = {figure.name: figure for figure in frozen_figures(features, videos, protocol, 0, "val")}
+    folds = linear_probe(values["train"], labels["train"], None, None, values["val"], labels["val"])
+    assert figures["linear probe"].value == folds.accuracy
+    assert figures["k-NN"].value == knn(values["train"], labels["train"], values["val"], labels["val"], 1).accuracy

@@ -12,6 +12,7 @@ import torch
 
 from selfsup import weights
 from selfsup.encoders.encoder import Encoder
+from selfsup.train import main
 
 SMALL = (
     "trainer=debug",
@@ -125,3 +126,34 @@ def test_a_class_that_train_lacks_is_refused(tmp_path: Path, synthetic_copy: Pat
     )
     assert done.returncode == 2
     assert "error: the test videos have 1 classes that the training videos lack (somersault)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (
+            ("classifier=cnn_rnn",),
+            "a classifier wants labels, and this task asks for none; add task=",
+        ),
+        (("task=action_recognition", "task.label_smoothing=1.5"), r"task.label_smoothing=1.5 must lie in [0, 1)"),
+        (
+            ("task=action_recognition", "classifier=two_stream", "clips=segments"),
+            "TwoStream reads flow, which the",
+        ),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(
+    tmp_path: Path,
+    synthetic_manifest: Path,
+    synthetic_index: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    overrides: tuple[str, ...],
+    sentence: str,
+) -> None:
+    data = ("data=manifest", f"data.manifest={synthetic_manifest}", f"data.index_cache={synthetic_index}")
+    monkeypatch.setattr(sys, "argv", ["train", *data, *SMALL, *overrides, f"hydra.run.dir={tmp_path}"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert f"error: {sentence}" in capsys.readouterr().err

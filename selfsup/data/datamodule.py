@@ -93,6 +93,7 @@ class VideoDataModule(ResumableDataModule):
         self.list_videos = videos
         self.sampler = sampler
         self.evaluation_sampler = evaluation_sampler
+        self.stretch = stretch
         self.fractions = fractions
         self.size_pixels = size_pixels
         self.short_side_pixels = size_pixels if stretch else round(read_scale * size_pixels)

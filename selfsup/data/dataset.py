@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -131,6 +131,13 @@ def collate(examples: Sequence[dict[str, Tensor] | Failure]) -> dict[str, Any]:
     batch: dict[str, Any] = default_collate(read) if read else {}
     batch["failures"] = [example for example in examples if isinstance(example, Failure)]
     return batch
+
+
+def watched(batches: Iterable[dict[str, Any]], failures: dict[int, str]) -> Iterator[dict[str, Any]]:
+    """Passes batches on, and notes in `failures` the videos that could not be read, and why."""
+    for batch in batches:
+        failures.update({failure.video: failure.reason for failure in batch["failures"]})
+        yield batch
 
 
 class EpochBatches:

@@ -97,20 +97,21 @@ def frozen_figures(
         if end.startswith(VCOP):
             _add_recalls(add, values, videos, held_out, "vcop", end.removeprefix(VCOP))
             continue
-        train, val = values["train"], values.get("val")
+        # Nothing is chosen on what is reported.
+        train, val = values["train"], None if held_out == "val" else values.get("val")
         labels = {split: of.labels for split, of in videos.items()}
         probe = linear_probe(
             train,
             labels["train"],
             val,
-            labels.get("val"),
+            None if val is None else labels["val"],
             values[held_out],
             test.labels,
             seed,
             train_groups=videos["train"].groups,
         )
         add(f"linear probe{end}", probe.correct, probe.majority)
-        k = choose_k(train, labels["train"], val, labels["val"]) if val is not None and held_out != "val" else 1
+        k = choose_k(train, labels["train"], val, labels["val"]) if val is not None else 1
         nearest = knn(train, labels["train"], values[held_out], test.labels, k)
         add(f"k-NN{end}", nearest.correct, nearest.majority)
         _add_recalls(add, values, videos, held_out, "coclr", end)

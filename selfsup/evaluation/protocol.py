@@ -29,6 +29,7 @@ class Protocol:
         videos_refused: of the split, left out, as they could not be read or were too short.
         seeds: of training and draws; several in a mean over seeds.
         label_fraction: share of the training labels that were used, in [0, 1]; 0 where no label was.
+        settings: what else a figure hangs on, as text: how features are read, or how a classifier was trained.
         commit: git's, of the code, as `git_commit` gives it; None outside a checkout.
         version: of this package.
 
@@ -50,6 +51,7 @@ class Protocol:
     videos_refused: int
     seeds: tuple[int, ...]
     label_fraction: float = 1.0
+    settings: str = ""
     commit: str | None = None
     version: str = selfsup.__version__
 

@@ -57,6 +57,10 @@ class ActionRecognition(Task):
         super().__init__(encoder, sampler, optimizer, schedule, augment)
         if not 0 < layer_decay <= 1:
             raise ValueError(f"task.layer_decay={layer_decay} must lie above 0, and not above 1")
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"task.label_smoothing={label_smoothing} must lie in [0, 1)")
+        if classifier is None:
+            raise ValueError("classifier=null: action recognition needs one, as classifier=frame_pooling")
         frozen_stages(encoder, freeze)  # a misspelt stage should not wait for the videos
         self.evaluation_sampler = evaluation_sampler
         self.make_classifier = classifier
@@ -98,6 +102,11 @@ class ActionRecognition(Task):
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Logits (B, K), or (B, T', K) where the classifier answers at each step."""
+        if missing := [name for name in self.classifier.inputs if name not in batch]:
+            raise ValueError(
+                f"{type(self.classifier).__name__} reads {' and '.join(missing)}, which the clips do not hold; choose "
+                f"clips=flow, and other frames by clips.training.clip"
+            )
         return self.classifier(*(batch[name].float() for name in self.classifier.inputs))  # flow travels as float16
 
     def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -109,7 +118,7 @@ class ActionRecognition(Task):
         loss = F.cross_entropy(steps.flatten(0, 1), labels.flatten(), label_smoothing=self.label_smoothing)
         if self.sums is not None:
             ones = joined.new_ones(len(joined), 1)
-            self.sums.index_add_(0, batch["video"], torch.cat([joined.detach(), ones], dim=1).double())
+            self.sums.index_add_(0, batch["video"].cpu(), torch.cat([joined.detach(), ones], dim=1).cpu().double())
         return {"loss": loss, "clip_accuracy": (joined.argmax(dim=1) == batch["label"]).float().mean()}
 
     def on_validation_epoch_start(self) -> None:
@@ -130,17 +139,19 @@ class ActionRecognition(Task):
 
     def _start(self, split: str) -> None:
         size = (len(self.labels[split]), self.classifier.num_classes + 1)
-        self.sums = torch.zeros(size, dtype=torch.float64, device=self.device)
+        self.sums = torch.zeros(size, dtype=torch.float64)  # on the CPU: some devices know no float64
 
     def _finish(self, split: str, stage: str) -> None:
         assert self.sums is not None, "an evaluation starts before it ends"
-        sums = self.trainer.strategy.reduce(self.sums, reduce_op="sum")  # each process saw some of the views
+        # Each process saw some of the views. Float32 is what every device can add up.
+        sums = self.trainer.strategy.reduce(self.sums.float().to(self.device), reduce_op="sum")
         assert isinstance(sums, Tensor)
+        sums = sums.cpu()
         self.sums = None
         seen = sums[:, -1] > 0
-        right = sums[seen, :-1].argmax(dim=1).cpu() == self.labels[split][seen.cpu()]
+        right = sums[seen, :-1].argmax(dim=1) == self.labels[split][seen]
         self.told = (seen.nonzero().flatten().tolist(), right.tolist())
-        for name, value in video_figures(sums, self.labels[split].to(sums.device)).items():
+        for name, value in video_figures(sums, self.labels[split]).items():
             self.log(f"{stage}/{name}", value, prog_bar=name == "accuracy", rank_zero_only=False, sync_dist=False)
 
     def parameter_groups(self) -> Sequence[Any]:
@@ -203,8 +214,8 @@ def check_labels(catalogue: Catalogue) -> None:
         if unlabelled:
             raise ValueError(
                 f"{len(unlabelled)} of {len(catalogue.videos[split])} {split} videos have no label, the first is "
-                f"{unlabelled[0]}; action recognition needs one of each: put the videos into a folder a class, or give "
-                f"a manifest with data.label=COLUMN"
+                f"{unlabelled[0]}; every video needs one here: put the videos into a folder a class, or give a "
+                f"manifest with data.label=COLUMN"
             )
     classes = catalogue.classes()
     if len(classes) < 2:
