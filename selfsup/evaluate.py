@@ -209,8 +209,12 @@ def protocol_of(config: DictConfig, data: VideoDataModule, held_out: str, seen: 
 
 def settings_of(how: dict[str, Any], data: VideoDataModule) -> str:
     """Settings as one line of text, with how frames were cropped."""
-    plain = OmegaConf.to_container(OmegaConf.create({**how, "stretch": data.stretch}), resolve=True)
-    return json.dumps(plain, sort_keys=True)
+    # Resolved where they stand: their interpolations look at the whole tree.
+    plain = {
+        name: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        for name, value in how.items()
+    }
+    return json.dumps({**plain, "stretch": data.stretch}, sort_keys=True)
 
 
 def finetuned(

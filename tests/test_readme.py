@@ -82,9 +82,14 @@ KNOWN = {
     "python train.py trainer=ddp": Known(SYNTHETIC, process=True, slow=True),
     "python train.py trainer=debug": Known(SYNTHETIC),
     "python train.py -m seed=0,1,2": Known(SYNTHETIC, slow=True),
-    "python train.py -m seed=0,1,2 data.videos.videos=240 data.clips_per_video=3": Known(SYNTHETIC, slow=True),
+    "python train.py -m seed=0,1,2 data.videos.videos=240 data.clips_per_video=3 trainer.max_epochs=20": Known(
+        SYNTHETIC, slow=True
+    ),
+    "python train.py -m seed=0,1,2 data.videos.static=true trainer.max_epochs=3": Known(SYNTHETIC, slow=True),
+    "python train.py -m seed=0,1,2 experiment=short_clips data=manifest data.manifest=VIDEOS.csv": Known(
+        SMALL, slow=True
+    ),
     "python benchmarks/seeds.py RUN/0 RUN/1 RUN/2": Known(elsewhere="tests/test_seeds.py"),
-    "python train.py experiment=short_clips data=manifest data.manifest=VIDEOS.csv": Known(SMALL),
     f"selfsup train experiment=shuffle_and_learn {UCF101}": Known(
         f"{SMALL} data.size_pixels=227 trainer.accumulate_grad_batches=1", slow=True
     ),
