@@ -111,6 +111,11 @@ def check_fit(config: DictConfig, task: Task, encoder: Encoder) -> None:
         raise ValueError("a classifier wants labels, and this task asks for none; add task=action_recognition")
     if isinstance(encoder, Stored) and not recognition:
         raise ValueError("stored features cannot be asked a pretext question; add task=action_recognition")
+    if isinstance(encoder, Stored) and config.classifier._target_.endswith((".I3D", ".TwoStream")):
+        raise ValueError(
+            "this classifier reads frames, and stored features are none; train it on videos, or choose "
+            "classifier=frame_pooling or cnn_rnn"
+        )
 
 
 def make_trainer(config: DictConfig, folder: Path, callbacks: list[pl.Callback], checkpoint: Path | None) -> pl.Trainer:

@@ -79,4 +79,12 @@ def test_features_are_those_of_the_frames(tmp_path: Path, synthetic_manifest: Pa
     assert trained.returncode == 0, trained.stderr
     summary = json.loads((folder / "summary.json").read_text())
     assert 0 <= summary["figures"][0]["value"] <= 1
+    refused = run(
+        "train", tmp_path / "i3d", "task=action_recognition", "data=features", f"data.path={path}", "classifier=i3d"
+    )
+    assert refused.returncode == 2
+    assert "error: this classifier reads frames, and stored features are none" in refused.stderr
+    refused = run("train", tmp_path / "order", "data=features", f"data.path={path}")
+    assert refused.returncode == 2
+    assert "error: stored features cannot be asked a pretext question" in refused.stderr
     assert not (folder / "encoder.safetensors").exists(), "nothing was taught that another run could start from"
