@@ -33,7 +33,8 @@ from selfsup.callbacks.quarantine import Quarantine
 from selfsup.data.dataset import derive_seed
 from selfsup.precision import best_precision
 from selfsup.tasks.task import Task
-from selfsup.train import CONFIGURATION, make_trainer, quiet
+from selfsup.train import make_trainer
+from selfsup.verb import CONFIGURATION, quiet
 
 WARM_UP_STEPS = 3  # not counted
 
