@@ -8,8 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import pytorch_lightning as pl
+
+from selfsup.callbacks.checkpoint import Checkpoint
+from selfsup.train import main
 
 OVERRIDES = (
     "trainer=cpu",
@@ -86,3 +91,25 @@ def test_resume_from_a_missing_path_is_one_sentence(tmp_path: Path, synthetic_ma
     errors = finish(start(tmp_path / "run", synthetic_manifest, "resume=nowhere.ckpt"), expected=2)
     assert "nowhere.ckpt" in errors
     assert "Traceback" not in errors
+
+
+def test_a_stop_on_a_logged_step_keeps_its_row(
+    tmp_path: Path, synthetic_manifest: Path, synthetic_index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning logs a step after its hooks, in one of which the run stops."""
+    ended = Checkpoint.on_train_batch_end
+
+    def stopping(self: Checkpoint, trainer: pl.Trainer, *arguments: Any) -> None:
+        if trainer.global_step == 2:
+            self.asked = signal.SIGTERM
+        ended(self, trainer, *arguments)
+
+    monkeypatch.setattr(Checkpoint, "on_train_batch_end", stopping)
+    data = ["data=manifest", f"data.manifest={synthetic_manifest}", f"data.index_cache={synthetic_index}"]
+    small = ["data.size_pixels=32", "data.batch_size=4", "data.num_workers=0", "trainer.log_every_n_steps=2"]
+    quiet = ["trainer=cpu", "+trainer.enable_progress_bar=false", f"hydra.run.dir={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["train", *data, *small, *quiet])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 128 + signal.SIGTERM
+    assert [step for step, _ in steps(tmp_path)] == [1]

@@ -56,6 +56,9 @@ class Checkpoint(pl.Callback):
         if trainer.world_size > 1:  # all processes must come to the same decision
             asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
             due = trainer.strategy.reduce_boolean_decision(due, all=False)
+        if asked:
+            # Lightning logs a step after this hook: the row of a step that is due would be lost.
+            trainer._logger_connector.update_train_step_metrics()
         if asked or due:
             self._save(trainer)
         if asked:
