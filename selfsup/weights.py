@@ -8,11 +8,9 @@ runs no code from it: only encoder classes of this package, or classes that the 
     features = encoder(clip)  # (B, C, T, H, W) -> (B, D, T', H', W')
 """
 
-import importlib
 import inspect
 import json
 import os
-import pkgutil
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -24,8 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 import selfsup
-import selfsup.encoders
-from selfsup.encoders.encoder import Encoder, FrameEncoder, InputSpecification
+from selfsup.encoders.by_name import find_encoder
+from selfsup.encoders.encoder import Encoder, InputSpecification
 from selfsup.encoders.state_dict import explain_mismatch, shapes
 
 FORMAT = 1  # raised when a file of today's kind can no longer be read by yesterday's code
@@ -193,14 +191,8 @@ def _find_class(path: Path, name: str, encoder_classes: Sequence[type[Encoder]])
     for cls in encoder_classes:
         if _import_path(cls) == name:
             return cls
-    module_name, _, class_name = name.rpartition(".")
-    package = selfsup.encoders
-    # Only modules that lie in the folder of the encoders are imported, so a name can run nothing else.
-    if module_name in {f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)}:
-        found = vars(importlib.import_module(module_name)).get(class_name)
-        abstract = found in (Encoder, FrameEncoder)
-        if isinstance(found, type) and issubclass(found, Encoder) and found.__module__ == module_name and not abstract:
-            return found
+    if (found := find_encoder(name)) is not None:
+        return found
     raise ValueError(
         f"{path}: names the class {name!r}, which is no encoder of selfsup.encoders; "
         "if you trust that class, pass it in `encoder_classes`"

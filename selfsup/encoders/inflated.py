@@ -8,18 +8,16 @@ trained: a reversed clip gives the reversed features.
 """
 
 import copy
-import importlib
 import inspect
-import pkgutil
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from selfsup.encoders.by_name import find_encoder
 from selfsup.encoders.encoder import Encoder, FrameEncoder
 from selfsup.encoders.inflated_layers import Inflation
 
@@ -159,18 +157,10 @@ def _build(architecture: _Architecture, in_channels: int, weights_path: str | No
 
 
 def _find_class(name: str) -> Any:
-    """The 2-D encoder of this folder with that import path; nothing else is imported, since files name classes."""
-    module_name, _, class_name = name.rpartition(".")
-    if module_name in {f"{__package__}.{module.name}" for module in pkgutil.iter_modules([str(Path(__file__).parent)])}:
-        found = vars(importlib.import_module(module_name)).get(class_name)
-        abstract = found is FrameEncoder
-        if (
-            isinstance(found, type)
-            and issubclass(found, FrameEncoder)
-            and found.__module__ == module_name
-            and not abstract
-        ):
-            return found
+    """The 2-D encoder of this folder with that import path."""
+    found = find_encoder(name)
+    if found is not None and issubclass(found, FrameEncoder):
+        return found
     raise ValueError(
         f"architecture names the class {name!r}, which is no 2-D encoder of {__package__}; "
         f"name one, such as {__package__}.resnet.ResNet"
