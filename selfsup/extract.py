@@ -22,7 +22,7 @@ from selfsup.data.catalogue import SPLITS
 from selfsup.data.datamodule import VideoDataModule
 from selfsup.data.dataset import watched
 from selfsup.data.sampling import UniformSampler
-from selfsup.data.stored import StoredSplit, checksum, read_record, write_features
+from selfsup.data.stored import StoredSplit, read_record, weights_checksum, write_features
 from selfsup.data.videos import printable
 from selfsup.encoders.encoder import Encoder, FrameEncoder
 from selfsup.encoders.stored import Stored
@@ -63,7 +63,7 @@ def extract(config: DictConfig, folder: Path) -> Path:
         splits[split] = _of_split(reading, data, split, sampler, failures[split])
     tell_failures(console, data, failures)
     record = {
-        "weights": checksum(Path(config.encoder.path)),
+        "weights": weights_checksum(Path(config.encoder.path)),
         "input": {"size_pixels": data.size_pixels, "frames": frames, "level": config.level, "reader": data.reader},
         "index": _index_checksum(data),
         "dim": encoder.dim,

@@ -8,7 +8,6 @@ OpenCV is an optional dependency: `pip install 'selfsup[flow]'`. Nothing is down
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +25,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models.optical_flow import raft_large, raft_small
+
+from selfsup.data.index import checksum
 
 DIS_PRESETS = ("ultrafast", "fast", "medium")
 DIS_LEAST_PIXELS = 32  # of either side; OpenCV 5.0 crashes on some smaller ones, such as 24 x 96
@@ -202,7 +203,7 @@ def _import_cv2() -> ModuleType:
 
 @lru_cache(maxsize=4)
 def _digest(path: str, mtime_ns: int) -> str:
-    return hashlib.blake2b(Path(path).read_bytes(), digest_size=8).hexdigest()
+    return checksum(Path(path), digest_bytes=8)
 
 
 @lru_cache(maxsize=1)

@@ -94,7 +94,7 @@ def inspect(path: Path, *, motion_hz: float = 10.0) -> VideoInfo:
             codec=video.codec,
             rotation=video.rotation,
             has_audio=video.has_audio,
-            checksum=_checksum(path),
+            checksum=checksum(path),
             motion_rate_hz=rate,
             motion=motion,
         )
@@ -173,8 +173,9 @@ def _motion(video: VideoReader, times: list[float]) -> np.ndarray:
     return np.concatenate(parts).astype(np.float32)
 
 
-def _checksum(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=16)
+def checksum(path: Path, digest_bytes: int = 16) -> str:
+    """Of a file's content, by BLAKE2b: two hexadecimal digits a byte. OSError where it cannot be read."""
+    digest = hashlib.blake2b(digest_size=digest_bytes)
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)

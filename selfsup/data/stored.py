@@ -6,7 +6,6 @@ A file has a group a split with the datasets "features", float16 (V, T', D), chu
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from selfsup.data.catalogue import SPLITS, Catalogue
 from selfsup.data.clips import ViewSampler
 from selfsup.data.dataset import Key, collate
+from selfsup.data.index import checksum
 from selfsup.data.resumable import ResumableDataModule
 from selfsup.data.sampling import ClipSampler
 
@@ -172,7 +172,7 @@ class FeatureDataModule(ResumableDataModule):
     def read_catalogue(self) -> Catalogue:
         """The videos of the file, which all take part."""
         self.record = read_record(self.path)
-        if self.weights is not None and (found := checksum(Path(self.weights))) != self.record["weights"]:
+        if self.weights is not None and (found := weights_checksum(Path(self.weights))) != self.record["weights"]:
             raise ValueError(
                 f"{self.path}: the features were made by other weights ({self.record['weights'][:12]}) than those of "
                 f"{self.weights} ({found[:12]}); extract them again, or leave data.weights out"
@@ -209,12 +209,8 @@ class FeatureDataModule(ResumableDataModule):
         return StoredDataset(self._features[split][rows], self.catalogue.class_numbers(split))
 
 
-def checksum(path: Path) -> str:
-    """Of a file's content, 32 hexadecimal digits. Raises ValueError where there is no such file."""
+def weights_checksum(path: Path) -> str:
+    """Of an encoder.safetensors, 32 hexadecimal digits. Raises ValueError where there is no such file."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file; give the path of an encoder.safetensors")
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+    return checksum(path)

@@ -1,6 +1,5 @@
 """How a figure was measured: the record without which a number can be neither believed nor compared."""
 
-import hashlib
 import subprocess
 from collections.abc import Collection
 from dataclasses import dataclass, fields
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import selfsup
+from selfsup.data.index import checksum
 
 Level = Literal["clip", "video"]
 
@@ -74,7 +74,7 @@ FIELDS = tuple(field.name for field in fields(Protocol))
 
 def file_checksum(path: Path) -> str:
     """16 hexadecimal digits (BLAKE2b) of the bytes of a file, such as a manifest. OSError where it cannot be read."""
-    return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
+    return checksum(path, digest_bytes=8)
 
 
 def git_commit(folder: Path | None = None) -> str | None:

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from selfsup.data.stored import FeatureDataModule, StoredSplit, checksum, read_features, read_record, write_features
+from selfsup.data.stored import (
+    FeatureDataModule,
+    StoredSplit,
+    read_features,
+    read_record,
+    weights_checksum,
+    write_features,
+)
 
 
 def splits(videos: int = 6) -> dict[str, StoredSplit]:
@@ -28,7 +35,7 @@ def stored(tmp_path: Path) -> Path:
     weights = tmp_path / "encoder.safetensors"
     weights.write_bytes(b"weights")
     path = tmp_path / "deeper" / "features.h5"
-    write_features(path, splits(), {"weights": checksum(weights), "dim": 8})
+    write_features(path, splits(), {"weights": weights_checksum(weights), "dim": 8})
     return path
 
 
