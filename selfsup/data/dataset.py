@@ -84,13 +84,23 @@ class ClipDataset(VideoDataset):
     """Answers the key (epoch, index) with one example of video index % len(videos).
 
     Args:
-        videos, options: see `VideoDataset`.
+        videos, seed, short_side_pixels, backend, labels: see `VideoDataset`.
         sampler: the question.
         crop: applied to the frames in the worker.
     """
 
-    def __init__(self, videos: Sequence[VideoInfo], sampler: ClipSampler, crop: nn.Module, **options: Any) -> None:
-        super().__init__(videos, **options)
+    def __init__(
+        self,
+        videos: Sequence[VideoInfo],
+        sampler: ClipSampler,
+        crop: nn.Module,
+        *,
+        seed: int,
+        short_side_pixels: int,
+        backend: str,
+        labels: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(videos, seed=seed, short_side_pixels=short_side_pixels, backend=backend, labels=labels)
         self.sampler = sampler
         self.crop = crop
 
@@ -105,15 +115,23 @@ class ViewDataset(VideoDataset):
     """Answers the key (epoch, index) with one view: the views of all videos, each a clip and a crop, in one row.
 
     Args:
-        videos, options: see `VideoDataset`.
+        videos, seed, short_side_pixels, backend, labels: see `VideoDataset`.
         sampler: names the clips of each video.
         crops: each is applied to each clip.
     """
 
     def __init__(
-        self, videos: Sequence[VideoInfo], sampler: ViewSampler, crops: Sequence[nn.Module], **options: Any
+        self,
+        videos: Sequence[VideoInfo],
+        sampler: ViewSampler,
+        crops: Sequence[nn.Module],
+        *,
+        seed: int,
+        short_side_pixels: int,
+        backend: str,
+        labels: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(videos, **options)
+        super().__init__(videos, seed=seed, short_side_pixels=short_side_pixels, backend=backend, labels=labels)
         self.views = [
             (number, clip, crop) for number, info in enumerate(videos) for clip in sampler.views(info) for crop in crops
         ]
