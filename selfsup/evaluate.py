@@ -35,10 +35,10 @@ from selfsup.data.videos import printable
 from selfsup.encoders.encoder import Encoder, InputSpecification
 from selfsup.encoders.stored import Stored
 from selfsup.evaluation.features import Features, extract_features
-from selfsup.evaluation.figure import Answers, Figure, accuracy_figure, compare
+from selfsup.evaluation.figure import Answers, Figure, accuracy_figure
 from selfsup.evaluation.frozen import UNTRAINED, Labelled, frozen_figures, readings
 from selfsup.evaluation.protocol import Protocol, file_checksum, git_commit
-from selfsup.evaluation.report import differences_to_markdown, read_figures, to_markdown, write_figures
+from selfsup.evaluation.report import compare_files, to_markdown, write_figures
 from selfsup.precision import best_device
 from selfsup.tasks.action_recognition import ActionRecognition, check_labels
 from selfsup.tasks.task import channels_last
@@ -78,7 +78,7 @@ def evaluate(config: DictConfig, folder: Path) -> list[Figure]:
     assert encoder.input is not None, "given above"
     if warning := encoder.input.warning(data.size_pixels):
         console.print(warning, soft_wrap=True)
-    held_out = "test" if data.videos["test"] else "val"
+    held_out = data.catalogue.reported
     check_labelled(data, held_out)
 
     fractions = possible_fractions(list(config.finetune_fractions or ()), data, console)
@@ -166,16 +166,7 @@ def names_of(data: VideoDataModule, split: str, rows: list[int]) -> tuple[str, .
 def groups_of(data: VideoDataModule, split: str, rows: list[int]) -> tuple[str, ...] | None:
     """The groups of these videos; None where the data name none, or one alone: nothing can be drawn over it."""
     groups = tuple(printable(data.catalogue.groups[split][row]) for row in rows)
-    return groups if has_groups(data) and len(set(groups)) > 1 else None
-
-
-def has_groups(data: VideoDataModule) -> bool:
-    """Whether the data name groups; without, every video is a group of its own."""
-    return any(
-        group != str(info.path)
-        for split in SPLITS
-        for info, group in zip(data.videos[split], data.catalogue.groups[split], strict=True)
-    )
+    return groups if data.catalogue.grouped and len(set(groups)) > 1 else None
 
 
 def protocol_of(config: DictConfig, data: VideoDataModule, held_out: str, seen: int) -> Protocol:
@@ -189,7 +180,7 @@ def protocol_of(config: DictConfig, data: VideoDataModule, held_out: str, seen: 
         dataset=HydraConfig.get().runtime.choices["data"] if named is None else Path(named).absolute().parent.name,
         checksum=None if named is None else file_checksum(Path(named)),
         split=held_out,
-        groups_kept=has_groups(data),
+        groups_kept=data.catalogue.grouped,
         clips=max(views),
         crops=len(data.evaluation_crops),
         level="video",
@@ -237,8 +228,7 @@ def finetuned(
         callbacks=[Quarantine(data, data.max_failed_fraction)],
     )
     trainer.fit(task, data)
-    loader = data.test_dataloader() if protocol.split == "test" else data.val_dataloader()
-    trainer.test(task, loader, verbose=False)
+    trainer.test(task, data.held_out(protocol.split), verbose=False)
     rows, correct = task.told
     answers = Answers(
         videos=names_of(data, protocol.split, rows),
@@ -286,16 +276,6 @@ def draw(figures: list[Figure], path: Path) -> None:
     axes.set_xlim(0, 1)
     axes.set_xlabel("share of the videos; black: 95 % interval; red: chance; orange: what knows less")
     picture.savefig(path, dpi=120)
-
-
-def compare_files(first: Path, second: Path) -> str:
-    """The paired differences, first minus second, of the figures that both files have, as a table in Markdown."""
-    others = {figure.name: figure for figure in read_figures(second)}
-    both = [(figure, others[figure.name]) for figure in read_figures(first) if figure.name in others]
-    pairs = [(one, other) for one, other in both if one.answers is not None]
-    if not pairs:
-        raise ValueError(f"{first} and {second} have no figure in common; evaluate both alike")
-    return differences_to_markdown([compare(one, other) for one, other in pairs])
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGURATION), config_name="evaluate")

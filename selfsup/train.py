@@ -65,11 +65,10 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     quarantine = Quarantine(data, data.max_failed_fraction)
     trainer = make_trainer(config, folder, [quarantine, instantiate(config.checkpoint)], checkpoint)
     trainer.fit(task, data, ckpt_path=checkpoint)
-    held_out = "test" if data.videos["test"] else "val"
+    held_out = data.catalogue.reported
     measured: dict[str, float] = {}
     if data.videos[held_out]:
-        loader = data.test_dataloader() if held_out == "test" else data.val_dataloader()
-        measured = dict(trainer.test(task, loader, verbose=False)[0])
+        measured = dict(trainer.test(task, data.held_out(held_out), verbose=False)[0])
     if not trainer.is_global_zero:
         return {}
 

@@ -49,6 +49,20 @@ class Catalogue:
             return []
         return sorted({str(label) for label in self.labels["train"]})
 
+    @property
+    def reported(self) -> str:
+        """The split that figures are reported on: test, or val where there is no test video."""
+        return "test" if self.videos["test"] else "val"
+
+    @property
+    def grouped(self) -> bool:
+        """Whether the data name groups; without, every video is a group of its own."""
+        return any(
+            group != str(info.path)
+            for split in SPLITS
+            for info, group in zip(self.videos[split], self.groups[split], strict=True)
+        )
+
     def class_numbers(self, split: str) -> list[int] | None:
         """The place of each video's label in `classes()`; None where a label is missing, or train lacks one."""
         places: dict[str | None, int] = {label: number for number, label in enumerate(self.classes())}

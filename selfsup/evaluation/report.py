@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from selfsup.evaluation.bootstrap import Interval
-from selfsup.evaluation.figure import Answers, Difference, Figure
+from selfsup.evaluation.figure import Answers, Difference, Figure, compare
 from selfsup.evaluation.protocol import Protocol, from_fields
 
 FORMAT = 1
@@ -84,6 +84,16 @@ def differences_to_markdown(differences: Sequence[Difference]) -> str:
             f"| {bounds} | {drawn} | {', '.join(row.unlike)} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def compare_files(first: Path, second: Path) -> str:
+    """The paired differences, first minus second, of the figures that both files have, as a table in Markdown."""
+    others = {figure.name: figure for figure in read_figures(second)}
+    both = [(figure, others[figure.name]) for figure in read_figures(first) if figure.name in others]
+    pairs = [(one, other) for one, other in both if one.answers is not None]
+    if not pairs:
+        raise ValueError(f"{first} and {second} have no figure in common; evaluate both alike")
+    return differences_to_markdown([compare(one, other) for one, other in pairs])
 
 
 def _sentence(protocol: Protocol) -> str:

@@ -69,6 +69,7 @@ class ActionRecognition(Task):
         self.label_smoothing = label_smoothing
         self.frozen: list[nn.Module] = []
         self.labels: dict[str, Tensor] = {}
+        self.reported = "test"  # the split that a test is of
         self.told: tuple[list[int], list[bool]] = ([], [])  # of the last evaluation: videos, and whether rightly
         self.sums: Tensor | None = None  # of the logits of each held-out video, and last the number of its views
 
@@ -88,7 +89,8 @@ class ActionRecognition(Task):
         stop_gradients(self.frozen)
         for split in SPLITS:
             self.labels[split] = torch.tensor(catalogue.class_numbers(split) or [], dtype=torch.long)
-        held_out = self.labels["test"] if len(self.labels["test"]) else self.labels["val"]
+        self.reported = catalogue.reported
+        held_out = self.labels[self.reported]
         uniform = 1 / len(catalogue.classes())
         majority = float(held_out.bincount().max() / len(held_out)) if len(held_out) else uniform
         self.chance = {"accuracy": majority, "balanced_accuracy": uniform}
@@ -127,7 +129,7 @@ class ActionRecognition(Task):
 
     def on_test_epoch_start(self) -> None:
         """Forgets the views of the last evaluation."""
-        self._start("test" if len(self.labels["test"]) else "val")
+        self._start(self.reported)
 
     def on_validation_epoch_end(self) -> None:
         """Logs the figures of whole videos."""
@@ -135,7 +137,7 @@ class ActionRecognition(Task):
 
     def on_test_epoch_end(self) -> None:
         """Logs the figures of whole videos."""
-        self._finish("test" if len(self.labels["test"]) else "val", "test")
+        self._finish(self.reported, "test")
 
     def _start(self, split: str) -> None:
         size = (len(self.labels[split]), self.classifier.num_classes + 1)
