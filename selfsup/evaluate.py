@@ -1,24 +1,20 @@
 """Measures what an encoder knows: `selfsup evaluate encoder.path=… data=… [key=value …]`.
 
-`selfsup evaluate compare A.json B.json` prints the paired differences of two evaluations.
+`selfsup evaluate compare A.json B.json` prints the paired differences of two evaluations; several seeds of each are
+averaged first, `A0.json,A1.json B0.json,B1.json`.
 """
 
 from __future__ import annotations
 
 import copy
-import importlib.metadata
-import json
-import os
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import hydra
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -31,15 +27,14 @@ from selfsup.data.datamodule import VideoDataModule
 from selfsup.data.dataset import watched
 from selfsup.data.subsets import labelled_subset
 from selfsup.data.transforms import IMAGENET_MEAN, IMAGENET_STD
-from selfsup.data.videos import printable
 from selfsup.encoders.encoder import Encoder, InputSpecification
 from selfsup.encoders.stored import Stored
 from selfsup.evaluation.features import Features, extract_features
-from selfsup.evaluation.figure import Answers, Figure, accuracy_figure
+from selfsup.evaluation.figure import Figure
 from selfsup.evaluation.frozen import UNTRAINED, Labelled, frozen_figures, readings
-from selfsup.evaluation.protocol import Protocol, file_checksum, git_commit
 from selfsup.evaluation.report import compare_files, to_markdown, write_figures
 from selfsup.precision import best_device
+from selfsup.records import groups_of, names_of, protocol_of, recognition_figures
 from selfsup.tasks.action_recognition import ActionRecognition, check_labels
 from selfsup.tasks.task import channels_last
 from selfsup.train import trainer_settings
@@ -47,7 +42,6 @@ from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence, tell_fa
 
 MOST_EPOCHS = 10  # times those of all labels
 FEW_UNITS = 10  # simulated: 78 of 100 intervals over 3 groups held the truth, 91 over 10
-DISTRIBUTIONS = {"pyav": "av", "decord": "decord2", "torchcodec": "torchcodec"}
 
 
 def evaluate(config: DictConfig, folder: Path) -> list[Figure]:
@@ -84,11 +78,12 @@ def evaluate(config: DictConfig, folder: Path) -> list[Figure]:
     fractions = possible_fractions(list(config.finetune_fractions or ()), data, console)
     features, videos, failures = read_all(encoder, untrained, data, config)
     tell_failures(console, data, failures)
-    protocol = protocol_of(config, data, held_out, len(videos[held_out].videos))
+    how = {"stage": config.stage, "time": config.time}
+    protocol = protocol_of(config, data, len(videos[held_out].videos), how)
     figures = frozen_figures(features, videos, protocol, config.seed, held_out)
     for fraction in fractions:
         for end, start in (("", encoder), (UNTRAINED, untrained)):
-            figures.append(finetuned(config, folder, start, fraction, end, protocol))
+            figures += finetuned(config, folder, start, fraction, end)
     write_figures(folder / "evaluation.json", figures)
     (folder / "evaluation.md").write_text(to_markdown(figures), encoding="utf-8")
     draw(figures, folder / "evaluation.png")
@@ -156,61 +151,7 @@ def read_all(
     return features, videos, failures
 
 
-def names_of(data: VideoDataModule, split: str, rows: list[int]) -> tuple[str, ...]:
-    """Paths below the deepest folder that holds all videos: the same wherever the folder lies."""
-    every = [info.path.absolute() for of in data.videos.values() for info in of]
-    root = os.path.commonpath([path.parent for path in every])
-    return tuple(printable(data.videos[split][row].path.absolute().relative_to(root).as_posix()) for row in rows)
-
-
-def groups_of(data: VideoDataModule, split: str, rows: list[int]) -> tuple[str, ...] | None:
-    """The groups of these videos; None where the data name none, or one alone: nothing can be drawn over it."""
-    groups = tuple(printable(data.catalogue.groups[split][row]) for row in rows)
-    return groups if data.catalogue.grouped and len(set(groups)) > 1 else None
-
-
-def protocol_of(config: DictConfig, data: VideoDataModule, held_out: str, seen: int) -> Protocol:
-    """How the figures of frozen features are measured: without labels but for the probe's."""
-    named = None if "manifest" not in data.source else str(data.source["manifest"])
-    views = (
-        [len(data.evaluation_sampler.views(info)) for info in data.videos[held_out]] if data.evaluation_sampler else [1]
-    )
-    frames = {"num_segments", "num_frames"} & set(config.clips.evaluation)
-    return Protocol(
-        dataset=HydraConfig.get().runtime.choices["data"] if named is None else Path(named).absolute().parent.name,
-        checksum=None if named is None else file_checksum(Path(named)),
-        split=held_out,
-        groups_kept=data.catalogue.grouped,
-        clips=max(views),
-        crops=len(data.evaluation_crops),
-        level="video",
-        input_size=(int(config.clips.evaluation[frames.pop()]), data.size_pixels, data.size_pixels) if frames else None,
-        decoder=data.reader,
-        decoder_version=importlib.metadata.version(DISTRIBUTIONS[data.reader]),
-        videos_seen=seen,
-        videos_refused=sum(left.video.split == held_out for left in data.catalogue.left_out)
-        + len(data.videos[held_out])
-        - seen,
-        seeds=(config.seed,),
-        label_fraction=float(data.labels_fraction),
-        settings=settings_of({"stage": config.stage, "time": config.time, "clips": config.clips.evaluation}, data),
-        commit=git_commit(),
-    )
-
-
-def settings_of(how: dict[str, Any], data: VideoDataModule) -> str:
-    """Settings as one line of text, with how frames were cropped."""
-    # Resolved where they stand: their interpolations look at the whole tree.
-    plain = {
-        name: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-        for name, value in how.items()
-    }
-    return json.dumps({**plain, "stretch": data.stretch}, sort_keys=True)
-
-
-def finetuned(
-    config: DictConfig, folder: Path, start: Encoder, fraction: float, end: str, protocol: Protocol
-) -> Figure:
+def finetuned(config: DictConfig, folder: Path, start: Encoder, fraction: float, end: str) -> list[Figure]:
     """Accuracy of a classifier that was trained, encoder and all, on a share of the labels."""
     pl.seed_everything(config.seed, verbose=False)
     task: ActionRecognition = instantiate(config.task, _partial_=True)(encoder=copy.deepcopy(start).train())
@@ -228,21 +169,9 @@ def finetuned(
         callbacks=[Quarantine(data, data.max_failed_fraction)],
     )
     trainer.fit(task, data)
-    trainer.test(task, data.held_out(protocol.split), verbose=False)
-    rows, correct = task.told
-    answers = Answers(
-        videos=names_of(data, protocol.split, rows),
-        correct=tuple(map(float, correct)),
-        groups=groups_of(data, protocol.split, rows),
-    )
-    chance = task.chance["accuracy"]
-    refused = protocol.videos_refused + protocol.videos_seen - len(rows)
-    how = {"task": config.task, "epochs": epochs, "batch_size": data.batch_size, "clips": config.clips}
-    settings = settings_of(how, data)
-    record = replace(
-        protocol, label_fraction=fraction, videos_seen=len(rows), videos_refused=refused, settings=settings
-    )
-    return accuracy_figure(f"fine-tuning on {100 * fraction:g} % of the labels{end}", answers, chance, record)
+    trainer.test(task, data.held_out(data.catalogue.reported), verbose=False)
+    name = f"fine-tuning on {100 * fraction:g} % of the labels"
+    return recognition_figures(name, end, task, config, data, epochs)
 
 
 def print_figures(figures: list[Figure], console: Console) -> None:
@@ -291,8 +220,9 @@ def main() -> None:
         return
     with in_one_sentence():
         if len(sys.argv) != 4:
-            raise ValueError("usage: selfsup evaluate compare A.json B.json")
-        print(compare_files(Path(sys.argv[2]), Path(sys.argv[3])), end="")
+            raise ValueError("usage: selfsup evaluate compare A.json[,A1.json…] B.json[,B1.json…]")
+        first, second = ([Path(name) for name in names.split(",")] for names in sys.argv[2:])
+        print(compare_files(first, second), end="")
 
 
 if __name__ == "__main__":

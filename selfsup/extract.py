@@ -64,7 +64,13 @@ def extract(config: DictConfig, folder: Path) -> Path:
     tell_failures(console, data, failures)
     record = {
         "weights": weights_checksum(Path(config.encoder.path)),
-        "input": {"size_pixels": data.size_pixels, "frames": frames, "level": config.level, "reader": data.reader},
+        "input": {
+            "size_pixels": data.size_pixels,
+            "stretch": data.stretch,
+            "frames": frames,
+            "level": config.level,
+            "reader": data.reader,
+        },
         "index": _index_checksum(data),
         "dim": encoder.dim,
         "data": data.description(),

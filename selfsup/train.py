@@ -24,9 +24,12 @@ from selfsup import weights
 from selfsup.callbacks.checkpoint import Stopped, find_checkpoint
 from selfsup.callbacks.quarantine import Quarantine
 from selfsup.data.datamodule import VideoDataModule
+from selfsup.data.resumable import ResumableDataModule
 from selfsup.encoders.encoder import Encoder, InputSpecification
 from selfsup.encoders.stored import Stored
+from selfsup.evaluation.report import write_figures
 from selfsup.precision import best_precision
+from selfsup.records import recognition_figures
 from selfsup.tasks.action_recognition import ActionRecognition
 from selfsup.tasks.task import Task
 from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence
@@ -84,6 +87,8 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     except ValueError as error:  # the labels do not allow it; the encoder is there all the same
         data.catalogue.notes.append(f"no probes: {error}")
         console.print(data.catalogue.notes[-1], soft_wrap=True)
+    if isinstance(task, ActionRecognition):
+        write_answers(task, config, data, folder, console)
     summary = {
         "task": name,
         "data": data.description(),
@@ -101,6 +106,25 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     print_summary(summary, console)
     return summary
+
+
+def write_answers(
+    task: ActionRecognition, config: DictConfig, data: ResumableDataModule, folder: Path, console: Console
+) -> None:
+    """Writes evaluation.json, video by video, for `selfsup evaluate compare`, and prints the interval."""
+    try:
+        figures = recognition_figures("accuracy", "", task, config, data, config.trainer.max_epochs)
+    except ValueError as error:  # no held-out video, or one
+        console.print(f"no evaluation.json: {error}", soft_wrap=True)
+        return
+    write_figures(folder / "evaluation.json", figures)
+    interval = figures[0].interval
+    assert interval is not None, "every accuracy has one"
+    console.print(
+        f"95 % interval of the accuracy: {interval.low:.1%} – {interval.high:.1%}, drawn over {interval.units} "
+        f"{interval.unit}s",
+        soft_wrap=True,
+    )
 
 
 def check_fit(config: DictConfig, task: Task, encoder: Encoder) -> None:

@@ -47,6 +47,7 @@ def test_an_evaluation_has_every_row_and_can_be_compared(tmp_path: Path, synthet
             f"encoder.path={saved(tmp_path / f'{seed}.safetensors', seed)}",
             "data=manifest",
             f"data.manifest={synthetic_manifest}",
+            f"seed={seed}",
             f"hydra.run.dir={tmp_path / str(seed)}",
             "finetune_fractions=null" if seed else "finetune_fractions=[0.01,1.0]",
             "trainer=debug",
@@ -66,7 +67,9 @@ def test_an_evaluation_has_every_row_and_can_be_compared(tmp_path: Path, synthet
             assert figure.protocol.input_size == (2, 32, 32)
     assert {"R@5 (vcop)", "effective rank", "effective rank, untrained encoder"} <= set(figures)
     assert figures["fine-tuning on 100 % of the labels"].protocol.label_fraction == 1.0
-    assert "fine-tuning on 100 % of the labels, untrained encoder" in figures
+    tuned = "fine-tuning on 100 % of the labels"
+    assert {f"{tuned}, untrained encoder", f"{tuned}, single frame, untrained encoder"} <= set(figures)
+    assert figures[f"{tuned}, shuffled frames"].value == figures[tuned].value
     for file in ("evaluation.md", "evaluation.png", "left_out.json"):
         assert (tmp_path / "0" / file).stat().st_size > 0
     # The mean over frames knows nothing of their order.
@@ -80,6 +83,11 @@ def test_an_evaluation_has_every_row_and_can_be_compared(tmp_path: Path, synthet
         for seed in "01"
     )
     assert f"{100 * (one - other):+.1f}" in row
+
+    done = run(tmp_path, "compare", "0/evaluation.json,1/evaluation.json", "1/evaluation.json,0/evaluation.json")
+    assert done.returncode == 0, done.stderr
+    row = next(line for line in done.stdout.splitlines() if line.startswith("| linear probe |"))
+    assert f"| {50 * (one + other):.1f} % | {50 * (one + other):.1f} % | +0.0 |" in row
 
     spoiled = tmp_path / "1" / "evaluation.json"
     content = json.loads(spoiled.read_text())

@@ -32,6 +32,7 @@ ROOT = {
     "selfsup.evaluate",
     "selfsup.extract",
     "selfsup.precision",
+    "selfsup.records",
     "selfsup.train",
     "selfsup.verb",
     "selfsup.weights",
@@ -43,9 +44,10 @@ VERBS = {
     "selfsup.prepare",
     "selfsup.extract",
     "selfsup.stream",
+    "selfsup.records",
     "selfsup.verb",
 }
-NOT_TASKS = {"selfsup.tasks", "selfsup.tasks.task", "selfsup.tasks.schedules"}
+NOT_TASKS = {"selfsup.tasks", "selfsup.tasks.answers", "selfsup.tasks.task", "selfsup.tasks.schedules"}
 # Modules, or packages by a dot at the end, that may import these libraries; nobody else may.
 ONLY_IN = {
     "hydra": VERBS | {"selfsup.weights"},

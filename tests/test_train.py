@@ -12,6 +12,7 @@ import torch
 
 from selfsup import weights
 from selfsup.encoders.encoder import Encoder
+from selfsup.evaluation.report import read_figures
 from selfsup.train import main
 
 SMALL = (
@@ -102,12 +103,19 @@ def test_a_classifier_is_taught_and_judged_by_whole_videos(tmp_path: Path, synth
     folder = tmp_path / "run"
     printed = train(folder, synthetic_manifest, "task=action_recognition", "clips.training.num_segments=2")
     summary = json.loads((folder / "summary.json").read_text())
-    assert [row["figure"] for row in summary["figures"]] == ["accuracy", "balanced_accuracy"]
+    controls = ["accuracy, shuffled frames", "accuracy, single frame"]
+    assert [row["figure"] for row in summary["figures"]] == ["accuracy", "balanced_accuracy", *controls]
     for row in summary["figures"]:
         assert (row["value"] * 4) == pytest.approx(round(row["value"] * 4)), "4 test videos"
         assert f"{row['value']:.1%}" in printed
     assert summary["probes"] == []
     assert weights.load(folder / "encoder.safetensors").source["task"] == "action_recognition"
+    figures = {figure.name: figure for figure in read_figures(folder / "evaluation.json")}
+    assert set(figures) == {"accuracy", "accuracy, shuffled frames", "accuracy, single frame"}
+    accuracy = figures["accuracy"]
+    assert accuracy.value == pytest.approx(summary["figures"][0]["value"])
+    assert accuracy.protocol.input_size == (2, *2 * [accuracy.protocol.input_size[1]])
+    assert f"95 % interval of the accuracy: {accuracy.interval.low:.1%}" in printed
 
 
 def test_a_class_that_train_lacks_is_refused(tmp_path: Path, synthetic_copy: Path) -> None:

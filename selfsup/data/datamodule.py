@@ -148,6 +148,12 @@ class VideoDataModule(ResumableDataModule):
             dataset, length = views, len(views)
         return self._loader(dataset, [(0, index) for index in range(rank, length, world_size)])
 
+    def views(self, split: str) -> tuple[int, int]:
+        """The most clips of a held-out video whose answers are joined, and the crops of each."""
+        if self.evaluation_sampler is None:
+            return 1, 1
+        return max(len(self.evaluation_sampler.views(info)) for info in self.videos[split]), len(self.evaluation_crops)
+
     def clips(self, split: str, sampler: ClipSampler, max_videos: int | None = None, seed: int = 0) -> DataLoader:
         """One clip a video, with another question than the task's; of `max_videos` random ones where there are more.
 

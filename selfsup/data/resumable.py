@@ -27,9 +27,17 @@ class ResumableDataModule(pl.LightningDataModule):
         batches: of the training, known once its loader is made.
         max_failed_fraction: the run stops when a larger share of the videos fails.
         clips_per_video: examples of each video an epoch.
+        source: where the videos come from, as "root" or "manifest".
+        size_pixels, stretch, reader: see `VideoDataModule`; of stored features, those that they were made with.
+        frames: of a clip, where its features were stored.
     """
 
     catalogue: Catalogue
+    source: dict[str, Any]
+    size_pixels: int
+    stretch: bool
+    reader: str
+    frames: int | None = None
     max_failed_fraction: float = 0.0
     clips_per_video: int = 1
 
@@ -54,6 +62,10 @@ class ResumableDataModule(pl.LightningDataModule):
     def held_out(self, split: str) -> DataLoader:
         """The examples of val or test, the part of this process. Written by the subclass."""
         raise NotImplementedError(f"{type(self).__name__}.held_out")  # abstract
+
+    def views(self, split: str) -> tuple[int, int]:
+        """The most clips of a held-out video whose answers are joined, and the crops of each."""
+        return 1, 1
 
     def worker_options(self, persistent: bool = True) -> dict[str, Any]:
         """How the loaders work; by default in the main process."""

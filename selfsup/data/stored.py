@@ -26,7 +26,7 @@ from selfsup.data.index import checksum
 from selfsup.data.resumable import ResumableDataModule
 from selfsup.data.sampling import ClipSampler
 
-FORMAT = 1
+FORMAT = 2
 KEY = "selfsup"
 
 
@@ -166,7 +166,6 @@ class FeatureDataModule(ResumableDataModule):
         self.path = Path(path)
         self.weights = weights
         self.record: dict[str, Any] = {}
-        self.size_pixels = 1
         self._features: dict[str, np.ndarray] = {}
 
     def read_catalogue(self) -> Catalogue:
@@ -177,6 +176,9 @@ class FeatureDataModule(ResumableDataModule):
                 f"{self.path}: the features were made by other weights ({self.record['weights'][:12]}) than those of "
                 f"{self.weights} ({found[:12]}); extract them again, or leave data.weights out"
             )
+        seen = self.record["input"]
+        self.size_pixels, self.stretch, self.reader = seen["size_pixels"], seen["stretch"], seen["reader"]
+        self.source, self.frames = self.record["data"], seen["frames"]
         splits = read_features(self.path)
         self._features = {name: split.features for name, split in splits.items()}
         return Catalogue(

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from selfsup.data.controls import shuffled, single_frame
 from selfsup.encoders.encoder import Encoder
 from selfsup.evaluation.collapse import rankme
 from selfsup.evaluation.features import Features, Reading
@@ -49,25 +50,6 @@ def readings(
         VCOP: Reading(encoder, normalize, how.get("stage"), vector=vcop_vector),
         VCOP + UNTRAINED: Reading(untrained, normalize, how.get("stage"), vector=vcop_vector),
     }
-
-
-def shuffled(clip: Tensor) -> Tensor:
-    """Clip (B, C, T, H, W) with its frames in another order, one for all clips, drawn by T alone.
-
-    The frame that is drawn for a place is never the one that was there, where there is more than one.
-    """
-    frames = clip.shape[2]
-    generator = torch.Generator().manual_seed(frames)
-    order = torch.randperm(frames, generator=generator)
-    while frames > 1 and (order == torch.arange(frames)).any():
-        order = torch.randperm(frames, generator=generator)
-    return clip[:, :, order.to(clip.device)]
-
-
-def single_frame(clip: Tensor) -> Tensor:
-    """Clip (B, C, T, H, W) with its middle frame in every place."""
-    middle = clip.shape[2] // 2
-    return clip[:, :, middle : middle + 1].expand_as(clip)
 
 
 def frozen_figures(

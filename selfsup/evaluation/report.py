@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from selfsup.evaluation.bootstrap import Interval
-from selfsup.evaluation.figure import Answers, Difference, Figure, compare
+from selfsup.evaluation.figure import Answers, Difference, Figure, compare, mean_over_seeds
 from selfsup.evaluation.protocol import Protocol, from_fields
 
 FORMAT = 1
@@ -86,14 +86,27 @@ def differences_to_markdown(differences: Sequence[Difference]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def compare_files(first: Path, second: Path) -> str:
-    """The paired differences, first minus second, of the figures that both files have, as a table in Markdown."""
-    others = {figure.name: figure for figure in read_figures(second)}
-    both = [(figure, others[figure.name]) for figure in read_figures(first) if figure.name in others]
+def compare_files(first: Sequence[Path], second: Sequence[Path]) -> str:
+    """The paired differences, first minus second, of the figures that both sides have, as a table in Markdown.
+
+    Each side is one file, or one a seed, whose figures are averaged before.
+    """
+    others = _averaged(second)
+    both = [(figure, others[name]) for name, figure in _averaged(first).items() if name in others]
     pairs = [(one, other) for one, other in both if one.answers is not None]
     if not pairs:
-        raise ValueError(f"{first} and {second} have no figure in common; evaluate both alike")
+        sides = " and ".join(" ".join(map(str, side)) for side in (first, second))
+        raise ValueError(f"{sides} have no figure in common; evaluate both alike")
     return differences_to_markdown([compare(one, other) for one, other in pairs])
+
+
+def _averaged(files: Sequence[Path]) -> dict[str, Figure]:
+    """By name, the figures that all files have, averaged over the files."""
+    of_files = [{figure.name: figure for figure in read_figures(path)} for path in files]
+    names = [name for name in of_files[0] if all(name in figures for figures in of_files)]
+    if len(files) == 1:
+        return of_files[0]
+    return {name: mean_over_seeds([figures[name] for figures in of_files]) for name in names}
 
 
 def _sentence(protocol: Protocol) -> str:

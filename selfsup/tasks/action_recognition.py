@@ -15,14 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torchmetrics.functional.classification import multiclass_accuracy
 
 from selfsup.classifiers.classifier import Classifier
 from selfsup.data.catalogue import SPLITS, Catalogue
 from selfsup.data.clips import ViewSampler
+from selfsup.data.controls import CONTROLS
 from selfsup.data.sampling import ClipSampler
 from selfsup.encoders.encoder import Encoder
 from selfsup.encoders.freezing import frozen_stages, stop_gradients
+from selfsup.tasks.answers import VideoAnswers
 from selfsup.tasks.task import Task, channels_last
 
 
@@ -36,6 +37,7 @@ class ActionRecognition(Task):
         freeze: "none", "all", or the name of the last stage that is not trained.
         layer_decay: learning rate of a stage over that of the next one; 1 for one rate.
         label_smoothing: share of the target that goes to all classes alike.
+        controls: test on clips with shuffled frames, and on their middle frame alone, besides.
     """
 
     classifier: Classifier
@@ -53,6 +55,7 @@ class ActionRecognition(Task):
         freeze: str = "none",
         layer_decay: float = 1.0,
         label_smoothing: float = 0.0,
+        controls: bool = True,
     ) -> None:
         super().__init__(encoder, sampler, optimizer, schedule, augment)
         if not 0 < layer_decay <= 1:
@@ -70,8 +73,8 @@ class ActionRecognition(Task):
         self.frozen: list[nn.Module] = []
         self.labels: dict[str, Tensor] = {}
         self.reported = "test"  # the split that a test is of
-        self.told: tuple[list[int], list[bool]] = ([], [])  # of the last evaluation: videos, and whether rightly
-        self.sums: Tensor | None = None  # of the logits of each held-out video, and last the number of its views
+        self.controls = controls
+        self.answers: dict[str, VideoAnswers] = {}  # of the last evaluation, by control; "" for the clips as they are
 
     def begin(self, catalogue: Catalogue) -> None:
         """Builds the classifier for the classes of the training videos.
@@ -94,6 +97,8 @@ class ActionRecognition(Task):
         uniform = 1 / len(catalogue.classes())
         majority = float(held_out.bincount().max() / len(held_out)) if len(held_out) else uniform
         self.chance = {"accuracy": majority, "balanced_accuracy": uniform}
+        if self.controls:
+            self.chance |= {f"accuracy, {name}": majority for name in CONTROLS}
 
     def train(self, mode: bool = True) -> ActionRecognition:
         """Training mode, but for the frozen stages."""
@@ -118,10 +123,14 @@ class ActionRecognition(Task):
         steps = logits if logits.ndim == 3 else logits[:, None]  # (B, T', K)
         labels = batch["label"][:, None].expand(-1, steps.shape[1])
         loss = F.cross_entropy(steps.flatten(0, 1), labels.flatten(), label_smoothing=self.label_smoothing)
-        if self.sums is not None:
-            ones = joined.new_ones(len(joined), 1)
-            self.sums.index_add_(0, batch["video"].cpu(), torch.cat([joined.detach(), ones], dim=1).cpu().double())
+        for name, answers in () if self.training else self.answers.items():
+            answers.add(batch["video"], joined if not name else self._controlled(batch, name))
         return {"loss": loss, "clip_accuracy": (joined.argmax(dim=1) == batch["label"]).float().mean()}
+
+    def _controlled(self, batch: dict[str, Tensor], control: str) -> Tensor:
+        """Logits (B, K) where every clip that the classifier reads is turned into what `control` leaves of it."""
+        less = {name: CONTROLS[control](batch[name]) for name in self.classifier.inputs}
+        return self.classifier.join(self(less).float())
 
     def on_validation_epoch_start(self) -> None:
         """Forgets the views of the last evaluation."""
@@ -129,32 +138,33 @@ class ActionRecognition(Task):
 
     def on_test_epoch_start(self) -> None:
         """Forgets the views of the last evaluation."""
-        self._start(self.reported)
+        self._start(self.reported, *(CONTROLS if self.controls else ()))
 
     def on_validation_epoch_end(self) -> None:
         """Logs the figures of whole videos."""
-        self._finish("val", "val")
+        self._finish("val")
 
     def on_test_epoch_end(self) -> None:
         """Logs the figures of whole videos."""
-        self._finish(self.reported, "test")
+        self._finish("test")
 
-    def _start(self, split: str) -> None:
-        size = (len(self.labels[split]), self.classifier.num_classes + 1)
-        self.sums = torch.zeros(size, dtype=torch.float64)  # on the CPU: some devices know no float64
+    def _start(self, split: str, *controls: str) -> None:
+        self.answers = {name: VideoAnswers(self.labels[split], self.classifier.num_classes) for name in ("", *controls)}
 
-    def _finish(self, split: str, stage: str) -> None:
-        assert self.sums is not None, "an evaluation starts before it ends"
-        # Each process saw some of the views. Float32 is what every device can add up.
-        sums = self.trainer.strategy.reduce(self.sums.float().to(self.device), reduce_op="sum")
-        assert isinstance(sums, Tensor)
-        sums = sums.cpu()
-        self.sums = None
-        seen = sums[:, -1] > 0
-        right = sums[seen, :-1].argmax(dim=1) == self.labels[split][seen]
-        self.told = (seen.nonzero().flatten().tolist(), right.tolist())
-        for name, value in video_figures(sums, self.labels[split]).items():
-            self.log(f"{stage}/{name}", value, prog_bar=name == "accuracy", rank_zero_only=False, sync_dist=False)
+    def _finish(self, stage: str) -> None:
+        for control, answers in self.answers.items():
+            answers.gather(self._add_up)
+            for name, value in answers.figures().items():
+                if control and name != "accuracy":
+                    continue
+                full = f"{stage}/{name}, {control}" if control else f"{stage}/{name}"
+                self.log(full, value, prog_bar=full == "val/accuracy", rank_zero_only=False, sync_dist=False)
+
+    def _add_up(self, sums: Tensor) -> Tensor:
+        """The sum over processes."""
+        added = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum")
+        assert isinstance(added, Tensor)
+        return added
 
     def parameter_groups(self) -> Sequence[Any]:
         """A group a stage; `lr_scale` is what its learning rate is multiplied by."""
@@ -183,26 +193,6 @@ class ActionRecognition(Task):
             return super().configure_optimizers()
         finally:
             self.optimizer = build
-
-
-def video_figures(sums: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Accuracy of whole videos, from the summed logits (V, K) and number of views (V, K + 1); labels int64 (V,).
-
-    Videos of which no view could be read are left out. "top5" where there are more than five classes.
-    """
-    seen = sums[:, -1] > 0
-    if not seen.any():
-        return {}
-    answers, truth = sums[seen, :-1] / sums[seen, -1:], labels[seen]
-    classes = answers.shape[1]
-    right = (answers.argmax(dim=1) == truth).float()
-    figures = {
-        "accuracy": right.mean(),
-        "balanced_accuracy": torch.stack([right[truth == number].mean() for number in truth.unique()]).mean(),
-    }
-    if classes > 5:
-        figures["top5"] = multiclass_accuracy(answers, truth, num_classes=classes, top_k=5, average="micro")
-    return figures
 
 
 def check_labels(catalogue: Catalogue) -> None:

@@ -16,6 +16,12 @@ from selfsup.data.stored import (
     write_features,
 )
 
+RECORD = {
+    "dim": 8,
+    "input": {"size_pixels": 32, "stretch": False, "frames": 4, "level": "frame", "reader": "pyav"},
+    "data": {"manifest": "videos.csv"},
+}
+
 
 def splits(videos: int = 6) -> dict[str, StoredSplit]:
     generator = np.random.default_rng(0)
@@ -35,7 +41,7 @@ def stored(tmp_path: Path) -> Path:
     weights = tmp_path / "encoder.safetensors"
     weights.write_bytes(b"weights")
     path = tmp_path / "deeper" / "features.h5"
-    write_features(path, splits(), {"weights": weights_checksum(weights), "dim": 8})
+    write_features(path, splits(), {"weights": weights_checksum(weights), **RECORD})
     return path
 
 

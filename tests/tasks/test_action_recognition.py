@@ -16,7 +16,8 @@ from selfsup.data.catalogue import Catalogue
 from selfsup.data.clips import Segments, SegmentViews
 from selfsup.data.stored import StoredVideo
 from selfsup.encoders.resnet import ResNet
-from selfsup.tasks.action_recognition import ActionRecognition, video_figures
+from selfsup.tasks.action_recognition import ActionRecognition
+from selfsup.tasks.answers import VideoAnswers
 
 
 def catalogue(**labels: list[str | None]) -> Catalogue:
@@ -123,17 +124,51 @@ def test_the_loss_of_a_recurrent_classifier_is_that_of_every_step() -> None:
 def test_views_are_averaged_before_the_decision() -> None:
     """Two views that both lean to class 1 a little lose to one that is sure of class 0."""
     logits = {0: [[0.0, 1.0], [0.0, 1.0], [9.0, 0.0]], 1: [[0.0, 0.5]], 2: [[3.0, 0.0]]}
-    sums = torch.zeros(4, 3, dtype=torch.float64)
+    answers = VideoAnswers(torch.tensor([0, 1, 1, 0]), 2)  # of the last video nothing could be read
     for video, views in logits.items():
         for view in views:
-            sums[video] += torch.tensor([*view, 1.0])
-    figures = video_figures(sums, torch.tensor([0, 1, 1, 0]))  # of the last video nothing could be read
+            answers.add(torch.tensor([video]), torch.tensor([view]))
+    assert answers.told() == ([0, 1, 2], [True, True, False])
+    figures = answers.figures()
     assert figures["accuracy"].item() == pytest.approx(2 / 3)
     assert figures["balanced_accuracy"].item() == pytest.approx((1 + 1 / 2) / 2)
 
 
 def test_chance_is_the_largest_class_of_what_is_reported() -> None:
-    assert task().chance == {"accuracy": pytest.approx(2 / 3), "balanced_accuracy": pytest.approx(1 / 3)}
+    expected = {"accuracy": pytest.approx(2 / 3), "balanced_accuracy": pytest.approx(1 / 3)}
+    assert task(controls=False).chance == expected
+    controls = {f"accuracy, {name}": pytest.approx(2 / 3) for name in ("shuffled frames", "single frame")}
+    assert task().chance == expected | controls
+
+
+class Evaluated(ActionRecognition):
+    """Logs into a dictionary, and adds up over one process."""
+
+    def log(self, name: str, value: Any, **_: Any) -> None:
+        self.logged[name] = float(value)
+
+    def _add_up(self, sums: Tensor) -> Tensor:
+        return sums
+
+
+@pytest.mark.parametrize("classifier", [FramePooling, CnnRnn])
+def test_controls_show_whether_the_order_of_frames_counts(classifier: Any) -> None:
+    torch.manual_seed(0)
+    built = Evaluated(ResNet(18), Segments(4), SegmentViews(4), classifier, partial(torch.optim.SGD, lr=0.1))
+    built.logged = {}  # type: ignore[assignment]
+    built.begin(catalogue(train=["a", "b", "c"], val=["b", "b", "a", "c"]))
+    built.eval()
+    built.on_test_epoch_start()
+    given = batch()
+    built.step(given)
+    sums = {name: answers.sums for name, answers in built.answers.items()}
+    built.on_test_epoch_end()
+    assert set(sums) == {"", "shuffled frames", "single frame"}
+    assert {"test/accuracy", "test/accuracy, shuffled frames", "test/accuracy, single frame"} <= set(built.logged)
+    torch.testing.assert_close(sums[""][:, :3].float(), built.classifier.join(built(given)))
+    blind = torch.allclose(sums[""], sums["shuffled frames"], atol=1e-4)
+    assert blind == (classifier is FramePooling)
+    assert not torch.allclose(sums[""], sums["single frame"], atol=1e-4)
 
 
 @pytest.mark.parametrize(

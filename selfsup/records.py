@@ -1,0 +1,103 @@
+"""How a verb measured, for the record that each of its figures carries."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from selfsup.data.resumable import ResumableDataModule
+from selfsup.data.videos import printable
+from selfsup.evaluation.figure import Answers, Figure, accuracy_figure
+from selfsup.evaluation.protocol import Protocol, file_checksum, git_commit
+from selfsup.tasks.action_recognition import ActionRecognition
+
+DISTRIBUTIONS = {"pyav": "av", "decord": "decord2", "torchcodec": "torchcodec"}
+
+
+def names_of(data: ResumableDataModule, split: str, rows: Sequence[int]) -> tuple[str, ...]:
+    """Paths below the deepest folder that holds all videos: the same wherever the folder lies."""
+    every = [info.path.absolute() for of in data.videos.values() for info in of]
+    root = os.path.commonpath([path.parent for path in every])
+    return tuple(printable(data.videos[split][row].path.absolute().relative_to(root).as_posix()) for row in rows)
+
+
+def groups_of(data: ResumableDataModule, split: str, rows: Sequence[int]) -> tuple[str, ...] | None:
+    """The groups of these videos; None where the data name none, or one alone: nothing can be drawn over it."""
+    groups = tuple(printable(data.catalogue.groups[split][row]) for row in rows)
+    return groups if data.catalogue.grouped and len(set(groups)) > 1 else None
+
+
+def protocol_of(config: DictConfig, data: ResumableDataModule, seen: int, how: Mapping[str, Any]) -> Protocol:
+    """How figures of the reported split are measured, on `seen` videos of it.
+
+    `how` is what else they hang on: parts of the configuration, and plain values.
+    """
+    held_out = data.catalogue.reported
+    listed = Path(str(data.source["manifest"])) if "manifest" in data.source else None
+    clips, crops = data.views(held_out)
+    named = {"num_segments", "num_frames"} & set(config.clips.evaluation)
+    frames = data.frames or (int(config.clips.evaluation[named.pop()]) if named else None)
+    return Protocol(
+        dataset=HydraConfig.get().runtime.choices["data"] if listed is None else listed.absolute().parent.name,
+        checksum=file_checksum(listed) if listed is not None and listed.exists() else None,
+        split=held_out,
+        groups_kept=data.catalogue.grouped,
+        clips=clips,
+        crops=crops,
+        level="video",
+        input_size=(frames, data.size_pixels, data.size_pixels) if frames else None,
+        decoder=data.reader,
+        decoder_version=importlib.metadata.version(DISTRIBUTIONS[data.reader]),
+        videos_seen=seen,
+        videos_refused=sum(left.video.split == held_out for left in data.catalogue.left_out)
+        + len(data.videos[held_out])
+        - seen,
+        seeds=(config.seed,),
+        label_fraction=float(data.labels_fraction),
+        settings=settings_of({**how, "clips": None if data.frames else config.clips, "stretch": data.stretch}),
+        commit=git_commit(),
+    )
+
+
+def settings_of(how: Mapping[str, Any]) -> str:
+    """Settings as one line of text."""
+    # Resolved where they stand: their interpolations look at the whole tree.
+    plain = {
+        name: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        for name, value in how.items()
+    }
+    return json.dumps(plain, sort_keys=True)
+
+
+def recognition_figures(
+    name: str, end: str, task: ActionRecognition, config: DictConfig, data: ResumableDataModule, epochs: int
+) -> list[Figure]:
+    """Accuracy over videos of a classifier that was tested, and what is left of it under each control.
+
+    Their names are `name`, that of the control, and `end`. Raises ValueError where there are too few videos, or groups
+    of them, for an interval.
+    """
+    figures = []
+    for control, answers in task.answers.items():
+        rows, correct = answers.told()
+        how = {"task": config.task, "epochs": epochs, "batch_size": data.batch_size}
+        figures.append(
+            accuracy_figure(
+                f"{name}, {control}{end}" if control else f"{name}{end}",
+                Answers(
+                    videos=names_of(data, data.catalogue.reported, rows),
+                    correct=tuple(map(float, correct)),
+                    groups=groups_of(data, data.catalogue.reported, rows),
+                ),
+                task.chance["accuracy"],
+                protocol_of(config, data, len(rows), how),
+            )
+        )
+    return figures
