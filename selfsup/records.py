@@ -85,9 +85,16 @@ def recognition_figures(
     of them, for an interval.
     """
     figures = []
+    taught = (task.encoder.source or {}).get("task")  # by what, where it comes from a file
+    how = {
+        "task": config.task,
+        "encoder": type(task.encoder).__name__,
+        "taught": taught,
+        "epochs": epochs,
+        "batch_size": data.batch_size,
+    }
     for control, answers in task.answers.items():
         rows, correct = answers.told()
-        how = {"task": config.task, "epochs": epochs, "batch_size": data.batch_size}
         figures.append(
             accuracy_figure(
                 f"{name}, {control}{end}" if control else f"{name}{end}",

@@ -1,0 +1,95 @@
+"""The tables of docs/results.md on classifiers: means over seeds, paired differences, and the curve."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from selfsup.evaluation.figure import Answers, accuracy_figure
+from selfsup.evaluation.protocol import Protocol
+from selfsup.evaluation.report import write_figures
+
+PROJECT = Path(__file__).parent.parent
+VIDEOS = tuple(f"{number}.mp4" for number in range(20))
+GROUPS = tuple(str(number // 5) for number in range(20))
+
+
+def write(run: Path, seed: int, share: float = 1.0, **right: int) -> str:
+    """A run in which the first `right` videos of each figure were answered rightly."""
+    protocol = Protocol(
+        dataset="made up",
+        checksum=None,
+        split="test",
+        groups_kept=True,
+        clips=1,
+        crops=1,
+        level="video",
+        input_size=None,
+        decoder="pyav",
+        decoder_version="0",
+        videos_seen=20,
+        videos_refused=0,
+        seeds=(seed,),
+        label_fraction=share,
+    )
+    figures = [
+        accuracy_figure(
+            name.replace("__", ", ").replace("_", " "),
+            Answers(VIDEOS, tuple(float(number < count) for number in range(20)), GROUPS),
+            0.5,
+            protocol,
+        )
+        for name, count in right.items()
+    ]
+    run.mkdir(parents=True)
+    write_figures(run / "evaluation.json", figures)
+    return str(run)
+
+
+def ran(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(PROJECT / "benchmarks" / script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_transfer_tells_each_share_of_the_labels_and_draws_the_curve(tmp_path: Path) -> None:
+    sides = {
+        side: [
+            write(tmp_path / side / f"{seed}{share}", seed, share, accuracy=count + seed + round(4 * share))
+            for seed in (0, 1)
+            for share in (0.5, 1.0)
+        ]
+        for side, count in (("scratch", 8), ("pretrained", 12))
+    }
+    picture = tmp_path / "curve.png"
+    arguments = ["--scratch", *sides["scratch"], "--pretrained", *sides["pretrained"], "--picture", str(picture)]
+    done = ran("transfer.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    _, _, half, whole = done.stdout.splitlines()
+    assert half.startswith("| 50% | 52.5 (50.0 55.0) % | 72.5 (70.0 75.0) % | +20.0 | +5.0 – +37.5 (20) |")
+    assert whole.startswith("| 100% | 62.5 (60.0 65.0) % | 82.5 (80.0 85.0) % | +20.0 |")
+    assert "(4) | 50.0% |" in half, "the interval over groups"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_classifiers_tells_what_the_order_of_frames_is_worth(tmp_path: Path) -> None:
+    runs = [
+        write(
+            tmp_path / str(seed), seed, accuracy=16, accuracy__shuffled_frames=16 - 4 * seed, accuracy__single_frame=8
+        )
+        for seed in (0, 1)
+    ]
+    done = ran("classifiers.py", f"lstm={','.join(runs)}")
+    assert done.returncode == 0, done.stderr
+    assert "| lstm | 80.0 (80.0 80.0) % |" in done.stdout
+    assert "| -10.0 (" in done.stdout
+    assert "| -40.0 (" in done.stdout
+
+
+@pytest.mark.parametrize("script", ["transfer.py", "classifiers.py"])
+def test_one_seed_cannot_be_given_twice(script: str, tmp_path: Path) -> None:
+    runs = [write(tmp_path / name, 0, accuracy=5) for name in "ab"]
+    given = [f"a={','.join(runs)}"] if script == "classifiers.py" else ["--scratch", *runs, "--pretrained", *runs]
+    done = ran(script, *given)
+    assert done.returncode != 0
+    assert "one of the seeds [0, 0] comes twice" in done.stderr
