@@ -40,6 +40,10 @@ EVALUATED = (
     f"{READ} clips.training.num_segments=2 trainer.accelerator=cpu trainer.max_epochs=1 "
     "++trainer.limit_train_batches=1 ++trainer.enable_progress_bar=false"
 )
+STORED = (
+    f"{READ} data.batch_size=2 trainer.accelerator=cpu ++trainer.limit_train_batches=1 ++trainer.limit_val_batches=1 "
+    "++trainer.enable_progress_bar=false"
+)
 RECOGNISE = "python train.py task=action_recognition"
 FOLDER = "encoder.path=runs/mine/encoder.safetensors data=folder data.root=VIDEOS"
 UCF101 = "data.root=UCF-101 data.annotations=ucfTrainTestlist"
@@ -136,6 +140,14 @@ KNOWN = {
     ),
     "python benchmarks/training.py --steps 40 --repeats 5": Known(
         "--steps 5 --repeats 1 data.size_pixels=32 data.batch_size=2", process=True, slow=True
+    ),
+    "python benchmarks/stored_features.py data=manifest data.manifest=VIDEOS.csv": Known(
+        STORED, process=True, slow=True
+    ),
+    "python benchmarks/stored_features.py --accuracy 3 --encoder runs/mine/encoder.safetensors data=manifest "
+    "data.manifest=VIDEOS.csv data.size_pixels=64": Known(STORED, process=True, slow=True),
+    "python benchmarks/memory.py": Known(
+        "--clips 2 --frames 1 --repeats 1 data.size_pixels=32", process=True, slow=True
     ),
 }
 
