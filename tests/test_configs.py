@@ -108,7 +108,7 @@ def test_every_interpolation_resolves(group: str, name: str) -> None:
 @pytest.mark.parametrize("name", [name for group, name in OPTIONS if group == "data" and name != "features"])
 def test_the_source_of_the_data_takes_what_its_yaml_gives(name: str) -> None:
     data = option("data", name).data
-    source = ("root", "manifest", "annotations", "split_number", "label")
+    source = ("root", "manifest", "annotations", "split_number", "label", "labels")
     given = {key: "any" for key in source if OmegaConf.is_missing(data, key) or data.get(key) is not None}
     written = {key: "any" for key in data.videos if not str(key).startswith("_")}
     inspect.signature(get_object(data.videos._target_)).bind(**given, **written)

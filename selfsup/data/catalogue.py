@@ -7,7 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ import platformdirs
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from selfsup.data.index import Index, build_index
+from selfsup.data.labels import FrameLabels, Labels, VideoLabels
+from selfsup.data.listing import Span, plural
 from selfsup.data.sampling import ClipSampler
+from selfsup.data.spans import cut_spans
 from selfsup.data.videos import Listing, Video, printable, split_videos
 
 SPLITS = ("train", "val", "test")
@@ -69,12 +72,21 @@ class Catalogue:
         labels = self.labels[split]
         return [places[label] for label in labels] if places and set(labels) <= set(places) else None
 
+    def known(self, split: str) -> Labels | None:
+        """What examples of the split are told; None where a label is missing, or train lacks one."""
+        numbers = self.class_numbers(split)
+        return None if numbers is None else VideoLabels(numbers)
+
+    def strata(self, split: str) -> Sequence[str | frozenset[str | None] | None]:
+        """What a share of the videos keeps in proportion: the class of each, or the set of its classes."""
+        return self.labels[split]
+
     def part(self, split: str, chosen: Sequence[int], note: str) -> Catalogue:
         """The same, but of `split` only the videos at the places `chosen`; `note` says why."""
         kept: dict[str, Any] = {
-            field: {**values, split: [values[split][place] for place in chosen]}
-            for field in ("videos", "labels", "groups")
-            for values in [getattr(self, field)]
+            field.name: {**values, split: [values[split][place] for place in chosen]}
+            for field in fields(self)
+            if isinstance(values := getattr(self, field.name), dict)
         }
         return replace(self, **kept, notes=[*self.notes, note])
 
@@ -90,6 +102,31 @@ class Catalogue:
             for left in self.left_out
         ]
         path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class SpanCatalogue(Catalogue):
+    """A catalogue of videos whose frames have labels; a video as a whole has none, and `labels` holds None for each.
+
+    Attributes:
+        spans: for each split those of each video, as far as its file shows them.
+    """
+
+    spans: dict[str, list[tuple[Span, ...]]] = field(default_factory=dict)
+
+    def classes(self) -> list[str]:
+        """The labels of all spans of the training videos, sorted."""
+        return sorted({span.label for spans in self.spans["train"] for span in spans})
+
+    def known(self, split: str) -> FrameLabels | None:
+        """What examples of the split are told; None where train lacks a class."""
+        classes = self.classes()
+        new = {span.label for spans in self.spans[split] for span in spans} - set(classes)
+        return None if new else FrameLabels(self.spans[split], classes)
+
+    def strata(self, split: str) -> Sequence[frozenset[str | None]]:
+        """The set of classes of each video; {None} where no action is seen."""
+        return [frozenset(span.label for span in spans) or frozenset([None]) for spans in self.spans[split]]
 
 
 def take_stock(
@@ -128,13 +165,32 @@ def take_stock(
     notes = [*listed.notes, *split.notes]
     if left_out:
         notes.append(_left_out_note(left_out, len(split.videos)))
-    return Catalogue(
+    catalogue = Catalogue(
         videos={name: [index.videos[video.path] for video in videos] for name, videos in taken.items()},
         labels={name: [video.label for video in videos] for name, videos in taken.items()},
         groups={name: [video.group or str(video.path) for video in videos] for name, videos in taken.items()},
         left_out=left_out,
         notes=notes,
     )
+    return _with_spans(catalogue, taken) if any(video.spans is not None for video in split.videos) else catalogue
+
+
+def _with_spans(catalogue: Catalogue, taken: Mapping[str, Sequence[Video]]) -> SpanCatalogue:
+    """The catalogue with the spans of the videos `taken`, cut at the end of each file, and a note where that was done.
+
+    Raises ValueError for a span that begins after its file has ended.
+    """
+    spans: dict[str, list[tuple[Span, ...]]] = {}
+    late: list[float] = []
+    for split, videos in taken.items():
+        cut = [cut_spans(video, info) for video, info in zip(videos, catalogue.videos[split], strict=True)]
+        spans[split] = [kept for kept, _ in cut]
+        frames = [1 / info.fps for info in catalogue.videos[split]]
+        late += [seconds for (_, seconds), frame in zip(cut, frames, strict=True) if seconds > frame]
+    note = f"{plural(len(late), 'video')} with spans that stop up to {max(late, default=0):.2f} s after its last frame"
+    notes = [*catalogue.notes, f"{note}: cut there"] if late else catalogue.notes
+    values = {field.name: getattr(catalogue, field.name) for field in fields(catalogue)}
+    return SpanCatalogue(**{**values, "notes": notes}, spans=spans)
 
 
 def _index(paths: list[Path], cache: Path, processes: int, timeout_seconds: float) -> Index:

@@ -222,6 +222,20 @@ def last_seconds(info: VideoInfo) -> float:
     return max(0.0, info.duration_seconds - 1 / info.fps)
 
 
+def shown(video: VideoReader, times_seconds: np.ndarray) -> dict[str, Tensor]:
+    """The frames nearest to these times, "clip" uint8 (C, T, H, W), and which they are.
+
+    "frame", int64 (T,), is their number in the video; "times_seconds", float32 (T,), is when they are shown.
+    """
+    frames = video.frames(times_seconds.tolist())
+    numbers = video.numbers(times_seconds.tolist())
+    return {
+        "clip": frames.transpose(0, 1),  # (T, C, H, W) -> (C, T, H, W)
+        "frame": torch.from_numpy(numbers),
+        "times_seconds": torch.from_numpy(video.times_seconds[numbers]).float(),
+    }
+
+
 def _segment_times(info: VideoInfo, num_segments: int, inside: np.ndarray) -> np.ndarray:
     """Times at the share `inside`, in [0, 1], of each part."""
     shown = (np.arange(num_segments) + inside) / num_segments * info.duration_seconds
@@ -232,8 +246,7 @@ def _segment_times(info: VideoInfo, num_segments: int, inside: np.ndarray) -> np
 def _clip(sampler: TimedSampler, video: VideoReader, info: VideoInfo, generator: torch.Generator) -> dict[str, Tensor]:
     if reason := sampler.refuse(info):
         raise ValueError(f"{info.path}: {reason}")
-    times = sampler.times_seconds(info, generator)
-    return {"clip": video.frames(times.tolist()).transpose(0, 1)}  # (T, C, H, W) -> (C, T, H, W)
+    return shown(video, sampler.times_seconds(info, generator))
 
 
 def _check_count(name: str, value: int) -> None:

@@ -27,7 +27,7 @@ class VideoDataModule(ResumableDataModule):
 
     Args:
         videos: a function of selfsup.data.videos (or one like it) that lists the videos; it is called with those of
-            `root`, `manifest`, `annotations`, `split_number` and `label` that are given.
+            `root`, `manifest`, `annotations`, `split_number`, `label` and `labels` that are given.
         sampler: the task's question.
         evaluation_sampler: names the clips of each held-out video whose answers are joined; None where held-out videos
             get the task's question.
@@ -62,6 +62,7 @@ class VideoDataModule(ResumableDataModule):
         annotations: str | None = None,
         split_number: int | None = None,
         label: str | None = None,
+        labels: str | None = None,
         seed: int = 0,
         fractions: Mapping[str, float] = FRACTIONS,
         size_pixels: int = 112,
@@ -88,6 +89,7 @@ class VideoDataModule(ResumableDataModule):
             "annotations": annotations,
             "split_number": split_number,
             "label": label,
+            "labels": labels,
         }
         self.source = {name: value for name, value in given.items() if value is not None}
         self.list_videos = videos
@@ -173,7 +175,7 @@ class VideoDataModule(ResumableDataModule):
             "seed": seed,
             "short_side_pixels": self.short_side_pixels,
             "backend": self.reader,
-            "labels": self.catalogue.class_numbers(split),
+            "labels": self.catalogue.known(split),
         }
 
     def _loader(self, dataset: VideoDataset, keys: list[tuple[int, int]]) -> DataLoader:

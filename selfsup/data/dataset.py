@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from selfsup.data.clips import ViewSampler
 from selfsup.data.flow_fields import crop_example
 from selfsup.data.index import VideoInfo
+from selfsup.data.labels import Labels
 from selfsup.data.reader import VideoReader
 from selfsup.data.sampling import ClipSampler
 
@@ -40,7 +41,7 @@ class VideoDataset(Dataset[dict[str, Tensor] | Failure]):
         seed: with the key, the source of all chance.
         short_side_pixels: size at which frames are read.
         backend: decoder, see `VideoReader`.
-        labels: the class of each video, which the example then holds as "label"; None where they are not known.
+        labels: what is known of the videos, which the example then holds as "label"; None where nothing is.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class VideoDataset(Dataset[dict[str, Tensor] | Failure]):
         seed: int,
         short_side_pixels: int,
         backend: str,
-        labels: Sequence[int] | None = None,
+        labels: Labels | None = None,
     ) -> None:
         self.videos = videos
         self.seed = seed
@@ -76,7 +77,7 @@ class VideoDataset(Dataset[dict[str, Tensor] | Failure]):
             example = crop_example(crop, example)
         example["video"] = torch.tensor(number)
         if self.labels is not None:
-            example["label"] = torch.tensor(self.labels[number])
+            example |= self.labels.of(number, example)
         return example
 
 
@@ -98,7 +99,7 @@ class ClipDataset(VideoDataset):
         seed: int,
         short_side_pixels: int,
         backend: str,
-        labels: Sequence[int] | None = None,
+        labels: Labels | None = None,
     ) -> None:
         super().__init__(videos, seed=seed, short_side_pixels=short_side_pixels, backend=backend, labels=labels)
         self.sampler = sampler
@@ -129,7 +130,7 @@ class ViewDataset(VideoDataset):
         seed: int,
         short_side_pixels: int,
         backend: str,
-        labels: Sequence[int] | None = None,
+        labels: Labels | None = None,
     ) -> None:
         super().__init__(videos, seed=seed, short_side_pixels=short_side_pixels, backend=backend, labels=labels)
         self.views = [

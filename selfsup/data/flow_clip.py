@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfsup.data.clips import ROUNDING, Segments, TimedSampler, ViewSampler, last_seconds
+from selfsup.data.clips import ROUNDING, Segments, TimedSampler, ViewSampler, last_seconds, shown
 from selfsup.data.flow import Dis, FlowAlgorithm, flow
 from selfsup.data.flow_fields import dequantise, quantise, stack, subtract_mean, to_unit
 from selfsup.data.flow_store import FlowStore
@@ -90,13 +90,14 @@ class FlowClip:
         # The same side for every time that lies half-way, or a window at the video's own rate would repeat a frame.
         starts = np.floor(times * rate + 0.5 + ROUNDING).astype(np.int64)
         starts = np.clip(starts, 0, self.steps(info) - 1 - self.length)
-        frames = video.frames((starts / rate).tolist())
+        example = shown(video, starts / rate)
+        frames = example["clip"].transpose(0, 1)
         numbers = np.unique(starts[:, None] + np.arange(self.length))
         fields = dequantise(self._fields(video, info, numbers, frames.shape), self.bound_pixels)
         if self.without_mean:
             fields = subtract_mean(fields)
         stacks = stack(fields, self.length, torch.from_numpy(np.searchsorted(numbers, starts)))
-        return {"clip": frames.transpose(0, 1), "flow": to_unit(stacks, self.bound_pixels)}
+        return {**example, "flow": to_unit(stacks, self.bound_pixels)}
 
     def _fields(self, video: VideoReader, info: VideoInfo, numbers: np.ndarray, shape: Sequence[int]) -> Tensor:
         """Int8 (N, 2, H, W)."""

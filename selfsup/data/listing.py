@@ -18,11 +18,20 @@ _SPLIT_NAMES = {"training": "train", "valid": "val", "validate": "val", "validat
 _SPLIT_NAMES |= {"testing": "test"} | {split: split for split in SPLITS}
 
 
+class Span(NamedTuple):
+    """From when to when an action is seen: a frame is in it that is shown at start ≤ time < stop."""
+
+    start_seconds: float
+    stop_seconds: float
+    label: str
+
+
 @dataclass(frozen=True)
 class Video:
     """One file: its class, what it was cut from, and its split; None where the data do not say.
 
-    Videos of one `group` (a source video, a speaker) never lie in two splits. `labels` holds other columns.
+    Videos of one `group` (a source video, a speaker) never lie in two splits. `labels` holds other columns. Where
+    frames have labels, `spans` holds them, sorted, and is empty where no action is seen; `label` is then None.
     """
 
     path: Path
@@ -30,6 +39,14 @@ class Video:
     group: str | None = None
     split: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    spans: tuple[Span, ...] | None = None
+
+    @property
+    def classes(self) -> tuple[str | None, ...]:
+        """What splits keep in proportion: the label, or those of the spans, sorted; (None,) where there is none."""
+        if self.spans is None:
+            return (self.label,)
+        return tuple(sorted({span.label for span in self.spans})) or (None,)
 
 
 class Listing(NamedTuple):
@@ -113,10 +130,11 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     return [(number, line.strip()) for number, line in enumerate(_text(path).splitlines(), 1) if line.strip()]
 
 
-def read_table(path: Path, required: Iterable[str]) -> list[tuple[int, dict[str, str]]]:
+def read_table(path: Path, required: Iterable[str], cure: str = "") -> list[tuple[int, dict[str, str]]]:
     """The rows of a CSV file (commas, UTF-8 with or without BOM), each with its line number; a blank is "".
 
-    Raises ValueError where a column of `required` is missing, a row has too many cells, or there is no row.
+    Raises ValueError where a column of `required` is missing, which `cure` ends, a row has too many cells, or there
+    is no row.
     """
     # newline="" keeps the line breaks inside quotes, and the line numbers true.
     reader = csv.DictReader(io.StringIO(_text(path), newline=""), skipinitialspace=True, strict=True, restval="")
@@ -126,7 +144,7 @@ def read_table(path: Path, required: Iterable[str]) -> list[tuple[int, dict[str,
         if absent := [name for name in required if name not in columns]:
             raise ValueError(
                 f"{printable(path)}: no column {absent[0]!r}; its first line names, separated by commas, "
-                f"{', '.join(map(repr, columns)) or 'nothing'}"
+                f"{', '.join(map(repr, columns)) or 'nothing'}{cure}"
             )
         reader.fieldnames = columns
         for row in reader:

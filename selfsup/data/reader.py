@@ -117,7 +117,7 @@ class VideoReader:
             raise UnreadableVideo(self.path, "decodes differently each time") from None
 
     def _frames(self, times_seconds: Sequence[float]) -> Tensor:
-        unique, inverse = np.unique(self._indices(times_seconds), return_inverse=True)
+        unique, inverse = np.unique(self.numbers(times_seconds), return_inverse=True)
         images = self._decode(unique)
         if not np.array_equal(inverse, np.arange(len(unique))):
             images = images[inverse]
@@ -136,8 +136,11 @@ class VideoReader:
                 self._decoder = self._pyav
         return self._pyav.decode(self._table, indices, size)
 
-    def _indices(self, times_seconds: Sequence[float]) -> np.ndarray:
-        """The frame nearest to each time, int64 (T,); the earlier one of two that are equally near."""
+    def numbers(self, times_seconds: Sequence[float]) -> np.ndarray:
+        """The frame nearest to each time, int64 (T,); the earlier one of two that are equally near.
+
+        Raises ValueError as `frames` does. Ask after `frames`, which may find that fewer frames decode.
+        """
         times = np.asarray(times_seconds, np.float64)
         if times.ndim != 1 or len(times) == 0:
             raise ValueError(f"{self.path}: frames() needs a list of seconds, not an array of shape {times.shape}")

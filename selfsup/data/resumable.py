@@ -77,7 +77,7 @@ class ResumableDataModule(pl.LightningDataModule):
             return
         catalogue = self.read_catalogue()
         if self.labels_fraction != 1:
-            labels, groups = catalogue.labels["train"], catalogue.groups["train"]
+            labels, groups = catalogue.strata("train"), catalogue.groups["train"]
             chosen = labelled_subset(labels, groups, self.labels_fraction, self.seed)
             note = f"data.labels_fraction={self.labels_fraction:g}: {len(chosen)} of {len(labels)} training videos"
             catalogue = catalogue.part("train", chosen, note)

@@ -129,21 +129,23 @@ def _divide(videos: list[Video], parts: dict[str, float], seed: int) -> list[Vid
     random.Random(seed).shuffle(members)
     members.sort(key=len, reverse=True)  # stable: chance decides among groups of one size
 
-    labels = Counter(video.label for video in videos)
+    labels: dict[str | None, float] = defaultdict(float)
+    for label, share in _shares(videos):
+        labels[label] += share
     lacking = {part: {label: count * parts[part] for label, count in labels.items()} for part in parts}
     room = {part: len(videos) * share for part, share in parts.items()}
     placed: dict[str, list[list[Video]]] = {part: [] for part in parts}
 
     def lack(part: str, group: list[Video]) -> tuple[float, float]:
-        own = sum(lacking[part][video.label] for video in group) / len(group)
+        own = sum(lacking[part][label] * share for label, share in _shares(group)) / len(group)
         return round(own, 9), round(room[part], 9)
 
     for group in members:
         part = max(parts, key=lambda part: lack(part, group))
         placed[part].append(group)
         room[part] -= len(group)
-        for video in group:
-            lacking[part][video.label] -= 1
+        for label, share in _shares(group):
+            lacking[part][label] -= share
     for part in parts:
         if not placed[part]:  # its share is less than one group
             donor = placed[max(parts, key=lambda name: len(placed[name]))]
@@ -153,11 +155,16 @@ def _divide(videos: list[Video], parts: dict[str, float], seed: int) -> list[Vid
     )
 
 
+def _shares(videos: list[Video]) -> list[tuple[str | None, float]]:
+    """The classes of each video with its share in them: a video of several is one video all the same."""
+    return [(label, 1 / len(video.classes)) for video in videos for label in video.classes]
+
+
 def _spare(groups: list[list[Video]]) -> int:
     """The last of `groups`, thus among the smallest, whose labels the others have too; else the last."""
-    labels = Counter(video.label for group in groups for video in group)
+    labels = Counter(label for group in groups for video in group for label in video.classes)
     for index in reversed(range(len(groups))):
-        own = Counter(video.label for video in groups[index])
+        own = Counter(label for video in groups[index] for label in video.classes)
         if all(labels[label] > count for label, count in own.items()):
             return index
     return len(groups) - 1

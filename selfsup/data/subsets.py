@@ -8,11 +8,13 @@ from collections.abc import Sequence
 
 from selfsup.data.listing import plural
 
+Label = str | int | None
+
 LOOK_AHEAD = 5  # groups to choose from; in a tenth of `surv_fight` a class's share is off by up to 0.09, with 1 by 0.41
 
 
 def labelled_subset(
-    labels: Sequence[str | int | None],
+    labels: Sequence[Label | frozenset[Label]],
     groups: Sequence[str | int | None] | None,
     fraction: float,
     seed: int = 0,
@@ -33,8 +35,10 @@ def labelled_subset(
     classes, where each group is of one class). Its videos are then drawn from the core's groups alone, to the exact
     number, each class in proportion; the groups beyond stay out whole.
 
+    A video may be of several classes, which is then the set of those that occur in its frames; it counts once for each.
+
     Args:
-        labels: class of each training video, in the order of the split.
+        labels: class of each training video, or the set of its classes, in the order of the split.
         groups: group of each; None or blank is a group of its own. None for no groups.
         fraction: of the training videos, in (0, 1].
         seed: of the shuffling; the same arguments give the same set on every machine.
@@ -49,23 +53,25 @@ def labelled_subset(
         raise ValueError(f"labels_fraction={fraction:g}: some training videos have no label; leave them out")
     if groups is not None and len(groups) != len(labels):
         raise ValueError(f"{len(labels)} training labels but {len(groups)} groups; give one group a video")
-    classes = set(labels)
+    # Sorted: the order of a set of names changes from process to process.
+    held = [sorted(label, key=str) if isinstance(label, frozenset) else [label] for label in labels]
     wanted = math.floor(fraction * len(labels) + 0.5)
-    if wanted < len(classes):
-        least = math.ceil(1e4 * len(classes) / len(labels)) / 1e4
-        raise ValueError(
-            f"labels_fraction={fraction:g} of {len(labels):,} training videos is {plural(wanted, 'label')}, fewer than "
-            f"the {len(classes)} classes; choose {least:g} or more, or fewer classes"
-        )
     generator = random.Random(seed)
     members = _members(groups, len(labels))
     generator.shuffle(members)
-    order = _stratified([Counter(labels[row] for row in rows) for rows in members], generator)
-    ends, core = _ends([members[unit] for unit in order], labels)
+    order = _stratified([Counter(label for row in rows for label in held[row]) for rows in members], generator)
+    ends, core = _ends([members[unit] for unit in order], held)
     if wanted < ends[core]:
         rows = sorted(row for unit in order[: core + 1] for row in members[unit])
         generator.shuffle(rows)
-        return sorted(rows[unit] for unit in _stratified([Counter([labels[row]]) for row in rows], generator)[:wanted])
+        drawn = [rows[unit] for unit in _stratified([Counter(held[row]) for row in rows], generator)]
+        if wanted < (needed := _ends([[row] for row in drawn], held)[1] + 1):
+            raise ValueError(
+                f"labels_fraction={fraction:g} of {len(labels):,} training videos is {plural(wanted, 'label')}, fewer "
+                f"than the {needed} that hold every class; choose {math.ceil(1e4 * needed / len(labels)) / 1e4:g} or "
+                f"more, or fewer classes"
+            )
+        return sorted(drawn[:wanted])
     # Of two ends that are equally near the smaller: never more labels than asked for without need.
     last = min(range(core, len(ends)), key=lambda index: abs(ends[index] - wanted))
     return sorted(row for unit in order[: last + 1] for row in members[unit])
@@ -81,30 +87,30 @@ def _members(groups: Sequence[str | int | None] | None, size: int) -> list[list[
     return list(members.values())
 
 
-def _ends(groups: list[list[int]], labels: Sequence[str | int | None]) -> tuple[list[int], int]:
+def _ends(groups: list[list[int]], labels: Sequence[Sequence[Label]]) -> tuple[list[int], int]:
     """The number of videos up to the end of each group, and the index of the group that completes the classes."""
-    missing = set(labels)
+    missing = {label for held in labels for label in held}
     ends, total, core = [], 0, 0
     for index, rows in enumerate(groups):
         if missing:
-            missing -= {labels[row] for row in rows}
+            missing.difference_update(*(labels[row] for row in rows))
             core = index
         total += len(rows)
         ends.append(total)
     return ends, core
 
 
-def _stratified(units: list[Counter[str | int | None]], generator: random.Random) -> list[int]:
+def _stratified(units: list[Counter[Label]], generator: random.Random) -> list[int]:
     """The order of `labelled_subset`: of units given by the videos that each has of each class, shuffled already.
 
     Every beginning of it has each class in proportion, as far as the units allow.
     """
-    totals: Counter[str | int | None] = Counter()
+    totals: Counter[Label] = Counter()
     for counts in units:
         totals.update(counts)
     sizes = [unit.total() for unit in units]
     size = sum(sizes)
-    queues: dict[str | int | None, list[int]] = {label: [] for label in totals}
+    queues: dict[Label, list[int]] = {label: [] for label in totals}
     for index, counts in enumerate(units):
         for label in counts:
             queues[label].append(index)
@@ -113,7 +119,7 @@ def _stratified(units: list[Counter[str | int | None]], generator: random.Random
         queue.sort(key=lambda index: units[index][label] * size < totals[label] * sizes[index])
         queue.reverse()
 
-    taken: Counter[str | int | None] = Counter()
+    taken: Counter[Label] = Counter()
 
     def change(unit: int) -> float:
         return sum((2 * taken[label] + count) * count / totals[label] for label, count in units[unit].items())
@@ -122,7 +128,7 @@ def _stratified(units: list[Counter[str | int | None]], generator: random.Random
         """Chi-squared distance of the classes' shares, with this unit, from those of all units, plus 1."""
         return round(size * (squares + change(unit)) / (videos + sizes[unit]) ** 2, 9)
 
-    def lack(label: str | int | None) -> float:
+    def lack(label: Label) -> float:
         return (taken[label] + 0.5) / totals[label] if taken[label] else 0.0
 
     ranks = sorted(totals, key=str)

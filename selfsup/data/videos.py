@@ -25,6 +25,7 @@ from selfsup.data.listing import (
     split_name,
 )
 from selfsup.data.published import hmdb51, kinetics, ucf101
+from selfsup.data.spans import read_spans
 from selfsup.data.splits import split_videos
 from selfsup.data.synthetic import cached_synthetic
 
@@ -40,6 +41,9 @@ __all__ = [
     "synthetic",
     "ucf101",
 ]
+
+
+LABELS = ("video", "frame")
 
 
 def folder(root: str | os.PathLike[str]) -> Listing:
@@ -82,7 +86,10 @@ def folder(root: str | os.PathLike[str]) -> Listing:
 
 
 def manifest(
-    manifest: str | os.PathLike[str], root: str | os.PathLike[str] | None = None, label: str = "label"
+    manifest: str | os.PathLike[str],
+    root: str | os.PathLike[str] | None = None,
+    label: str = "label",
+    labels: str = "video",
 ) -> Listing:
     """A CSV file (commas, UTF-8) with a column `path` and, where known, `label`, `group` and `split`.
 
@@ -90,10 +97,16 @@ def manifest(
     column that holds the classes; a column of any other name but `label` must be there. The rest of the
     columns goes to `Video.labels`. A file listed twice with one label, group and split is read once.
 
+    With `labels` "frame" a row is a span of a video, with the columns `start` and `stop`: see `spans.read_spans`.
+
     Raises FileNotFoundError or ValueError, with the file, the line and the cure.
     """
     path = Path(manifest)
     base = path.parent if root is None else existing(root)
+    if labels not in LABELS:
+        raise ValueError(f"data.labels={labels!r}: choose one of {', '.join(LABELS)}")
+    if labels == "frame":
+        return read_spans(path, base, label)
     rows = read_table(path, required=("path",) if label == "label" else ("path", label))
     listed: dict[str, Video] = {}
     missing, repeated = [], 0
