@@ -22,6 +22,7 @@ class Classifier(nn.Module):
     Attributes:
         inputs: the names in the batch of what `forward` takes.
         num_classes: K.
+        each_moment: whether the logits are (B, T', K).
 
     Raises:
         ValueError: fewer than two classes.
@@ -29,6 +30,7 @@ class Classifier(nn.Module):
 
     inputs: tuple[str, ...] = ("clip",)
     num_classes: int
+    each_moment: bool = False
     forward: Callable[..., Tensor]
 
     def __init__(self, num_classes: int) -> None:

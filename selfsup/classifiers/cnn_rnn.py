@@ -35,6 +35,8 @@ class CnnRnn(Classifier):
         ValueError: fewer than two classes, or an option out of its range.
     """
 
+    each_moment = True
+
     def __init__(
         self,
         encoder: Encoder,

@@ -45,6 +45,7 @@ class FramePooling(Classifier):
         check_dropout(dropout)
         self.encoder = encoder
         self.pooling = pooling
+        self.each_moment = pooling == "none"
         layers: list[nn.Module] = [nn.Dropout(dropout)]
         if hidden_dim is not None:
             layers += [nn.Linear(encoder.dim, hidden_dim), nn.ReLU(inplace=True), nn.Dropout(dropout)]
