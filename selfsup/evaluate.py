@@ -21,7 +21,7 @@ from rich.table import Table
 
 from selfsup import weights
 from selfsup.callbacks.quarantine import Quarantine
-from selfsup.data.catalogue import SPLITS
+from selfsup.data.catalogue import SPLITS, SpanCatalogue
 from selfsup.data.clips import ViewSampler
 from selfsup.data.datamodule import VideoDataModule
 from selfsup.data.dataset import watched
@@ -35,7 +35,8 @@ from selfsup.evaluation.frozen import UNTRAINED, Labelled, frozen_figures, readi
 from selfsup.evaluation.report import compare_files, to_markdown, write_figures
 from selfsup.precision import best_device
 from selfsup.records import groups_of, names_of, protocol_of, recognition_figures
-from selfsup.tasks.action_recognition import ActionRecognition, check_labels
+from selfsup.tasks.action_recognition import ActionRecognition
+from selfsup.tasks.scoring import check_labels
 from selfsup.tasks.task import channels_last
 from selfsup.train import trainer_settings
 from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence, tell_failures
@@ -100,6 +101,11 @@ def evaluate(config: DictConfig, folder: Path) -> list[Figure]:
 
 def check_labelled(data: VideoDataModule, held_out: str) -> None:
     """ValueError where a figure cannot be had from these videos."""
+    if isinstance(data.catalogue, SpanCatalogue):
+        raise ValueError(
+            "data.labels=frame: the figures of evaluate are of whole videos, with one label each; give a manifest with "
+            "data.labels=video, or measure frames by train.py task=action_recognition classifier=cnn_rnn"
+        )
     if not data.videos[held_out]:
         raise ValueError("no held-out video: give a manifest with a split, or raise data.fractions.test")
     if len(data.videos[held_out]) < 2:

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 import selfsup
-from selfsup.data.catalogue import SPLITS
+from selfsup.data.catalogue import SPLITS, SpanCatalogue
 from selfsup.data.datamodule import VideoDataModule
 from selfsup.data.dataset import watched
 from selfsup.data.sampling import UniformSampler
@@ -49,6 +49,11 @@ def extract(config: DictConfig, folder: Path) -> Path:
     sampler = UniformSampler(frames)
     data: VideoDataModule = instantiate(config.data, _partial_=True)(sampler=sampler)
     data.setup()
+    if isinstance(data.catalogue, SpanCatalogue):
+        raise ValueError(
+            "data.labels=frame: features.h5 holds one label a video, and no spans; give a manifest with "
+            "data.labels=video, or train on the videos with task.freeze=all"
+        )
     for note in data.catalogue.notes:
         console.print(f"  {note}", soft_wrap=True)
     if warning := encoder.input.warning(data.size_pixels):

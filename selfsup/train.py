@@ -98,6 +98,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
             for figure, chance in task.chance.items()
             if f"test/{figure}" in measured
         ],
+        "details": task.details,
         "probes": rows,
         "notes": data.catalogue.notes,
         "quarantined": quarantine.rows(),

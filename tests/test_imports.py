@@ -47,7 +47,7 @@ VERBS = {
     "selfsup.records",
     "selfsup.verb",
 }
-NOT_TASKS = {"selfsup.tasks", "selfsup.tasks.answers", "selfsup.tasks.task", "selfsup.tasks.schedules"}
+NOT_TASKS = {"selfsup.tasks", *(f"selfsup.tasks.{name}" for name in ("answers", "schedules", "scoring", "task"))}
 # Modules, or packages by a dot at the end, that may import these libraries; nobody else may.
 ONLY_IN = {
     "hydra": VERBS | {"selfsup.weights"},

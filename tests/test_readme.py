@@ -116,6 +116,9 @@ KNOWN = {
     ),
     f"{RECOGNISE} classifier=c3d clips.training.num_frames=16": Known(f"{SYNTHETIC} clips.evaluation.clips=1"),
     f"{RECOGNISE} classifier=two_stream classifier.flow_frames=5 clips.training.cache_folder=flow": Known(SYNTHETIC),
+    f"{RECOGNISE} classifier=cnn_rnn clips=windows data=manifest data.manifest=SPANS.csv data.labels=frame": Known(
+        SMALL
+    ),
     f"{RECOGNISE} task.freeze=layer2 task.layer_decay=0.7": Known(SYNTHETIC),
     f"{RECOGNISE} task.freeze=all": Known(SYNTHETIC, slow=True),
     (EXTRACT := f"selfsup extract {FOLDER} hydra.run.dir=runs/mine/extracted"): Known(f"{READ} num_frames=2"),
@@ -188,12 +191,14 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, synthetic_manifest: Path
         return Path(name).name
 
     places = list(product(("Jump", "Pour"), range(1, 7), (1, 2)))  # 2 labels x 6 groups x 2 clips
+    spans = ["path,start,stop,label,group"]
     manifest, kinetics = [["path", "label", "group", "split"]], [["youtube_id,time_start,time_end,split,label"]]
     lists: dict[str, list[str]] = {"train": [], "test": []}
     hmdb51: dict[str, list[str]] = {"jump": [], "pour": []}
     for number, (label, group, clip) in enumerate(places):
         split = "test" if group == 6 else "train"
         link(number, f"VIDEOS/{label}/{number}.mp4")
+        spans.append(f"VIDEOS/{label}/{number}.mp4,0.5,{clip},{label},{label}{group}")
         manifest.append([f"VIDEOS/{label}/{number}.mp4", label, f"{label}{group}", ""])
         name = link(number, f"UCF-101/{label}/v_{label}_g{group:02d}_c{clip:02d}.avi")
         lists[split].append(f"{label}/{name}" + (" 1" if split == "train" else ""))
@@ -204,6 +209,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, synthetic_manifest: Path
         kinetics.append([f"video{number},1,11,{'validate' if group == 5 else split},{label}"])
     with open(root / "VIDEOS.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(manifest)
+    (root / "SPANS.csv").write_text("\n".join(spans) + "\n", encoding="utf-8")
     (root / "kinetics.csv").write_text("\n".join(row[0] for row in kinetics) + "\n", encoding="utf-8")
     (root / "ucfTrainTestlist").mkdir()
     for split, names in lists.items():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from selfsup.data.catalogue import SPLITS
+from selfsup.data.catalogue import SPLITS, SpanCatalogue
 from selfsup.data.datamodule import VideoDataModule
 from selfsup.data.sampling import UniformSampler
 from selfsup.encoders.encoder import Encoder, FrameEncoder
@@ -39,8 +39,11 @@ class Probe:
     ) -> list[dict[str, str | float]]:
         """A row a figure: its name, the value of each encoder, and chance, the share of the largest class.
 
-        Empty where a split is missing, or where there are fewer than two classes to tell apart.
+        Empty where a split is missing, or where there are fewer than two classes to tell apart. Raises ValueError
+        where frames have labels, and no video as a whole.
         """
+        if isinstance(data.catalogue, SpanCatalogue):
+            raise ValueError("frames have labels here (data.labels=frame), and a probe wants one a video")
         if len(data.catalogue.classes()) < 2 or not all(data.videos[split] for split in SPLITS):
             return []
         frames = self.num_frames or max(8 if isinstance(encoder, FrameEncoder) else 16 for encoder in encoders.values())

@@ -2,29 +2,32 @@
 
 Training takes one clip of each video. Held-out videos are seen in several views, clips and crops, whose answers are
 averaged before the softmax (Wang et al. 2016, arXiv 1608.00859, section 3.1); accuracy is that of videos, never of
-clips. Freezing the first stages (Karpathy et al. 2014: training the top beats training all) and a learning rate that
+clips. Where frames have labels, each frame's answers are averaged over the views that show it: `scoring` knows both.
+Freezing the first stages (Karpathy et al. 2014: training the top beats training all) and a learning rate that
 falls towards the input, as in the fine-tuning of VideoMAE, keep what was learned without labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from selfsup.classifiers.classifier import Classifier
-from selfsup.data.catalogue import SPLITS, Catalogue
+from selfsup.data.catalogue import Catalogue
 from selfsup.data.clips import ViewSampler
 from selfsup.data.controls import CONTROLS
 from selfsup.data.sampling import ClipSampler
 from selfsup.encoders.encoder import Encoder
 from selfsup.encoders.freezing import frozen_stages, stop_gradients
-from selfsup.tasks.answers import VideoAnswers
+from selfsup.tasks.answers import FrameAnswers, VideoAnswers
+from selfsup.tasks.scoring import FrameScoring, VideoScoring, scoring_of
 from selfsup.tasks.task import Task, channels_last
+
+Value = TypeVar("Value", Tensor, float)
 
 
 class ActionRecognition(Task):
@@ -41,6 +44,8 @@ class ActionRecognition(Task):
     """
 
     classifier: Classifier
+    evaluation_sampler: ViewSampler
+    scoring: VideoScoring | FrameScoring
     probes = False
 
     def __init__(
@@ -71,34 +76,29 @@ class ActionRecognition(Task):
         self.layer_decay = layer_decay
         self.label_smoothing = label_smoothing
         self.frozen: list[nn.Module] = []
-        self.labels: dict[str, Tensor] = {}
         self.reported = "test"  # the split that a test is of
         self.controls = controls
-        self.answers: dict[str, VideoAnswers] = {}  # of the last evaluation, by control; "" for the clips as they are
+        # Of the last evaluation, by control; "" for the clips as they are.
+        self.answers: dict[str, VideoAnswers | FrameAnswers] = {}
 
     def begin(self, catalogue: Catalogue) -> None:
         """Builds the classifier for the classes of the training videos.
 
-        Raises ValueError where a video has no label, there are fewer than two classes, or a split has a class that
-        train lacks.
+        Raises ValueError where a video has no label, there are fewer than two classes, a split has a class that train
+        lacks, or the classifier cannot answer at each frame and frames have labels.
         """
-        check_labels(catalogue)
-        self.classifier = self.make_classifier(self.encoder, len(catalogue.classes()))
+        self.scoring = scoring_of(catalogue, partial(self.make_classifier, self.encoder), self.label_smoothing)
+        self.classifier = self.scoring.classifier
         channels_last(self.classifier)
         encoders = self.classifier.encoders()
         self.encoder = encoders.get("clip", next(iter(encoders.values())))  # inflation makes another one
         for encoder in encoders.values():
             self.frozen += frozen_stages(encoder, self.freeze_until)
         stop_gradients(self.frozen)
-        for split in SPLITS:
-            self.labels[split] = torch.tensor(catalogue.class_numbers(split) or [], dtype=torch.long)
         self.reported = catalogue.reported
-        held_out = self.labels[self.reported]
-        uniform = 1 / len(catalogue.classes())
-        majority = float(held_out.bincount().max() / len(held_out)) if len(held_out) else uniform
-        self.chance = {"accuracy": majority, "balanced_accuracy": uniform}
-        if self.controls:
-            self.chance |= {f"accuracy, {name}": majority for name in CONTROLS}
+        catalogue.notes.extend(self.scoring.notes(self.evaluation_sampler))
+        told = ("", *(CONTROLS if self.controls else ()))
+        self.chance = self._chance(dict.fromkeys(told, self.scoring.start(self.reported)))
 
     def train(self, mode: bool = True) -> ActionRecognition:
         """Training mode, but for the frozen stages."""
@@ -117,48 +117,53 @@ class ActionRecognition(Task):
         return self.classifier(*(batch[name].float() for name in self.classifier.inputs))  # flow travels as float16
 
     def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Cross-entropy of each answer, and the accuracy of the clips."""
+        """The loss of each answer, and what else `scoring` says of a batch."""
         logits = self(batch).float()
-        joined = self.classifier.join(logits)
-        steps = logits if logits.ndim == 3 else logits[:, None]  # (B, T', K)
-        labels = batch["label"][:, None].expand(-1, steps.shape[1])
-        loss = F.cross_entropy(steps.flatten(0, 1), labels.flatten(), label_smoothing=self.label_smoothing)
+        outputs = self.scoring.outputs(logits, batch)
         for name, answers in () if self.training else self.answers.items():
-            answers.add(batch["video"], joined if not name else self._controlled(batch, name))
-        return {"loss": loss, "clip_accuracy": (joined.argmax(dim=1) == batch["label"]).float().mean()}
-
-    def _controlled(self, batch: dict[str, Tensor], control: str) -> Tensor:
-        """Logits (B, K) where every clip that the classifier reads is turned into what `control` leaves of it."""
-        less = {name: CONTROLS[control](batch[name]) for name in self.classifier.inputs}
-        return self.classifier.join(self(less).float())
+            less = self.scoring.controlled(batch, CONTROLS[name]) if name else batch
+            self.scoring.add(answers, self(less).float() if name else logits, less)
+        return outputs
 
     def on_validation_epoch_start(self) -> None:
-        """Forgets the views of the last evaluation."""
+        """Forgets the answers of the last evaluation."""
         self._start("val")
 
     def on_test_epoch_start(self) -> None:
-        """Forgets the views of the last evaluation."""
+        """Forgets the answers of the last evaluation."""
         self._start(self.reported, *(CONTROLS if self.controls else ()))
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the figures of whole videos."""
+        """Logs the figures of whole videos, or of their frames."""
         self._finish("val")
 
     def on_test_epoch_end(self) -> None:
-        """Logs the figures of whole videos."""
+        """Logs the figures of whole videos, or of their frames."""
         self._finish("test")
+        self.chance = self._chance(self.answers)  # of the frames that were shown
+        self.details = self.answers[""].details()
 
     def _start(self, split: str, *controls: str) -> None:
-        self.answers = {name: VideoAnswers(self.labels[split], self.classifier.num_classes) for name in ("", *controls)}
+        self.answers = {name: self.scoring.start(split) for name in ("", *controls)}
 
     def _finish(self, stage: str) -> None:
         for control, answers in self.answers.items():
             answers.gather(self._add_up)
-            for name, value in answers.figures().items():
-                if control and name != "accuracy":
-                    continue
-                full = f"{stage}/{name}, {control}" if control else f"{stage}/{name}"
-                self.log(full, value, prog_bar=full == "val/accuracy", rank_zero_only=False, sync_dist=False)
+            for name, value in self._titled(control, answers.figures()).items():
+                shown = f"{stage}/{name}" == f"val/{self.scoring.headline}"
+                self.log(f"{stage}/{name}", value, prog_bar=shown, rank_zero_only=False, sync_dist=False)
+
+    def _titled(self, control: str, figures: Mapping[str, Value]) -> dict[str, Value]:
+        """The figures by the names under which they are logged; of a control the headline alone."""
+        headline = self.scoring.headline
+        if not control:
+            return dict(figures)
+        return {f"{headline}, {control}": figures[headline]} if headline in figures else {}
+
+    def _chance(self, told: Mapping[str, VideoAnswers | FrameAnswers]) -> dict[str, float]:
+        """What a guess scores in each figure of the answers, given by control."""
+        of_each = [self._titled(control, answers.chance()) for control, answers in told.items()]
+        return {name: value for figures in of_each for name, value in figures.items()}
 
     def _add_up(self, sums: Tensor) -> Tensor:
         """The sum over processes."""
@@ -193,28 +198,3 @@ class ActionRecognition(Task):
             return super().configure_optimizers()
         finally:
             self.optimizer = build
-
-
-def check_labels(catalogue: Catalogue) -> None:
-    """ValueError where the labels of the videos cannot teach a classifier."""
-    for split in SPLITS:
-        unlabelled = [
-            info.path
-            for info, label in zip(catalogue.videos[split], catalogue.labels[split], strict=True)
-            if label is None
-        ]
-        if unlabelled:
-            raise ValueError(
-                f"{len(unlabelled)} of {len(catalogue.videos[split])} {split} videos have no label, the first is "
-                f"{unlabelled[0]}; every video needs one here: put the videos into a folder a class, or give a "
-                f"manifest with data.label=COLUMN"
-            )
-    classes = catalogue.classes()
-    if len(classes) < 2:
-        raise ValueError(f"every training video has the label {classes[0]!r}; a classifier needs two classes or more")
-    for split in ("val", "test"):
-        if new := sorted({str(label) for label in catalogue.labels[split]} - set(classes)):
-            raise ValueError(
-                f"the {split} videos have {len(new)} classes that the training videos lack ({', '.join(new[:3])}); "
-                f"move a group of each into train, or leave them out"
-            )

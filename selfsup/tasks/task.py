@@ -34,12 +34,14 @@ class Task(pl.LightningModule):
 
     Attributes:
         chance: what a guess scores, for the figures that can be guessed.
+        details: what else a run's summary should hold, as JSON can.
         evaluation_sampler: names the clips of a held-out video whose answers are joined; None where held-out videos get
             the same question.
         probes: whether nearest neighbours and a linear probe are of interest after the training.
     """
 
     chance: Mapping[str, float] = {}
+    details: Mapping[str, object] = {}
     evaluation_sampler: ViewSampler | None = None
     probes = True
 
