@@ -1,15 +1,12 @@
 """Flow that was computed once, on disk: the bytes of some fields a file, beside a checksum.
 
-A file is 16 bytes, the BLAKE2b digest of the key and the rest; then the rest, zlib of int8 fields. A file whose digest
-does not hold, because it is damaged, cut short or another video's, counts as absent and is written again.
+A file (see `checked_file`) holds zlib of int8 fields. One that is damaged, cut short or another video's counts as
+absent and is written again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import uuid
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from selfsup.data.checked_file import named, read_checked, write_checked
+
 CHUNK_FIELDS = 32  # a file
-DIGEST_BYTES = 16
 VERSION = 1  # of the format; part of the key
 
 
@@ -59,33 +57,21 @@ class FlowStore:
 
     def path(self, chunk: int) -> Path:
         """The file of fields from `chunk * CHUNK_FIELDS` on."""
-        name = hashlib.blake2b(self._text(), digest_size=16).hexdigest()
-        return self.folder / name[:2] / f"{name}-{chunk:04d}.flow"
+        return named(self.folder, self._text(), f"-{chunk:04d}.flow")
 
     def _load(self, chunk: int, length: int) -> np.ndarray | None:
-        try:
-            content = self.path(chunk).read_bytes()
-        except FileNotFoundError:
-            return None
-        digest, packed = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
-        if digest != self._digest(chunk, packed):
+        packed = read_checked(self.path(chunk), self._key(chunk))
+        if packed is None:
             return None
         return np.frombuffer(zlib.decompress(packed), np.int8).reshape(length, 2, self.height, self.width)
 
     def _save(self, chunk: int, fields: np.ndarray) -> None:
-        path = self.path(chunk)
-        path.parent.mkdir(parents=True, exist_ok=True)
         packed = zlib.compress(np.ascontiguousarray(fields, np.int8).tobytes(), 6)
-        unfinished = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-        try:
-            unfinished.write_bytes(self._digest(chunk, packed) + packed)
-            os.replace(unfinished, path)  # whole or not at all, whoever else writes the same
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_checked(self.path(chunk), self._key(chunk), packed)
 
     def _text(self) -> bytes:
         known = {**self.key, "version": VERSION, "count": self.count, "height": self.height, "width": self.width}
         return json.dumps(known, sort_keys=True).encode()
 
-    def _digest(self, chunk: int, packed: bytes) -> bytes:
-        return hashlib.blake2b(self._text() + f"#{chunk}#".encode() + packed, digest_size=DIGEST_BYTES).digest()
+    def _key(self, chunk: int) -> bytes:
+        return self._text() + f"#{chunk}#".encode()
