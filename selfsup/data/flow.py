@@ -71,7 +71,7 @@ class Dis:
                 f"frames of {width} x {height} pixels: DIS flow needs {DIS_LEAST_PIXELS} either way; read them larger "
                 "or use Farneback"
             )
-        cv2 = _import_cv2()
+        cv2 = import_cv2()
         search = cv2.DISOpticalFlow_create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{self.preset.upper()}"))
         return _of_pairs(frames, lambda before, after: search.calc(before, after, None))
 
@@ -104,7 +104,7 @@ class Farneback:
             self.neighbourhood_sigma,
             0,  # flags
         )
-        calculate = _import_cv2().calcOpticalFlowFarneback
+        calculate = import_cv2().calcOpticalFlowFarneback
         return _of_pairs(frames, lambda before, after: calculate(before, after, None, *settings))
 
 
@@ -174,16 +174,16 @@ def flow(frames: Tensor, algorithm: FlowAlgorithm | None = None) -> Tensor:
 
 
 def _of_pairs(frames: Tensor, calculate: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Tensor:
-    cv2 = _import_cv2()
+    cv2 = import_cv2()
     images = [np.ascontiguousarray(image) for image in frames.permute(0, 2, 3, 1).numpy()]
     grey = [image[..., 0] if image.shape[-1] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
-    with _one_thread(cv2):
+    with one_thread(cv2):
         fields = [calculate(before, after) for before, after in pairwise(grey)]
     return torch.from_numpy(np.stack(fields).astype(np.float32)).permute(0, 3, 1, 2).contiguous()
 
 
 @contextmanager
-def _one_thread(cv2: ModuleType) -> Iterator[None]:
+def one_thread(cv2: ModuleType) -> Iterator[None]:
     """The workers are the parallelism: OpenCV would start a thread a core in each."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
@@ -193,11 +193,14 @@ def _one_thread(cv2: ModuleType) -> Iterator[None]:
         cv2.setNumThreads(threads)
 
 
-def _import_cv2() -> ModuleType:
+def import_cv2() -> ModuleType:
+    """OpenCV, which is an optional dependency; ModuleNotFoundError says how to install it."""
     try:
         import cv2
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("DIS and Farneback flow need OpenCV: pip install 'selfsup[flow]'") from error
+        raise ModuleNotFoundError(
+            "DIS and Farneback flow and camera motion need OpenCV: pip install 'selfsup[flow]'"
+        ) from error
     return cv2
 
 
