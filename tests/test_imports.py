@@ -63,6 +63,7 @@ ONLY_IN = {
     "wandb": set(),
     "pandas": set(),
     "cv2": {"selfsup.data.flow"},
+    "skimage": {"selfsup.data.superpixels"},
     "pickle": {"selfsup.encoders.state_dict", "selfsup.data.flow"},  # for its error
 }
 
