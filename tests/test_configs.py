@@ -21,7 +21,7 @@ GROUPS = sorted(path.name for path in CONFIGURATION.iterdir() if path.is_dir())
 OPTIONS = sorted((path.parent.name, path.stem) for path in CONFIGURATION.glob("*/*.yaml") if path.stem != "base")
 # Arguments that the verb gives: one network, one sampler, each built once.
 GIVEN_IN_PYTHON = {"encoder", "sampler"}
-WITHOUT_DEFAULT = {"classifier", "experiment"}
+WITHOUT_DEFAULT = {"classifier", "experiment", "foreground"}
 # Options that make sense with others alone.
 PARTNERS = {
     ("clips", "flow"): ("task=action_recognition", "classifier=two_stream"),
