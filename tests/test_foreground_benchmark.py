@@ -50,6 +50,6 @@ def test_two_sequences_of_davis(
     box = rows["labellers"]["centre box, half of each side"]["J"]
     assert found["cows"] > max(0.6, box["cows"][1])
     assert found["dog"] > max(0.6, box["dog"][1])
-    same = rows["steps"]["+ small blobs taken away (`motion_residual`)"]["J"]
+    same = rows["steps"]["+ the picture asked, small blobs away (`motion_residual`)"]["J"]
     assert {sequence: same[sequence][1] for sequence in SEQUENCES} == pytest.approx(found, abs=0.02)
     assert len(list(tmp_path.glob("*.png"))) == 2

@@ -24,7 +24,7 @@ from selfsup.data.checked_file import named, read_checked, write_checked
 from selfsup.data.foreground import Labels, Rejection
 
 LEVELS = 20  # steps of 0.05 in which a mask is kept
-SHORT_SIDE_PIXELS = 120  # of a mask that is kept; smaller ones stay as they are
+SHORT_SIDE_PIXELS = 112  # of a mask that is kept, twice the head's 56; smaller ones stay as they are
 VERSION = 1  # of the format; part of the key
 
 
@@ -47,7 +47,7 @@ class ForegroundStore:
         return named(self.folder, self._text, ".foreground")
 
     def write(self, labels: Labels) -> None:
-        """Keeps the labels, their masks in 20 steps and at a short side of at most 120 pixels.
+        """Keeps the labels, their masks in 20 steps and at a short side of at most 112 pixels.
 
         Raises OSError where that is impossible; what was there before is then still there, and nothing else is.
         """

@@ -46,7 +46,7 @@ class Unlc:
     mask_filter: MaskFilter = field(default_factory=MaskFilter)
     fallback: ManifoldRanking | None = None
     dominant_share: float = 0.5
-    minimum_motion_pixels: float = 0.2
+    minimum_motion_pixels: float = 0.1
     blob_threshold: float = 0.7
     blob_share: float = 0.6
     max_side_pixels: int = 650

