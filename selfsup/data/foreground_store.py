@@ -29,6 +29,15 @@ VERSION = 1  # of the format; part of the key
 
 
 @dataclass(frozen=True)
+class Verdicts:
+    """What is kept of T frames besides their masks; see `foreground.Labels`."""
+
+    times_seconds: Tensor
+    confidence: Tensor
+    rejections: tuple[Rejection | None, ...]
+
+
+@dataclass(frozen=True)
 class ForegroundStore:
     """The labels of one video by one labeller.
 
@@ -71,25 +80,44 @@ class ForegroundStore:
 
         Raises OSError where the file cannot be read.
         """
+        if (parts := self._parts()) is None:
+            return None
+        header, packed = parts
+        ends = np.cumsum([0, *header["bytes"]])
+        chosen = list(range(len(header["bytes"]))) if numbers is None else list(numbers)
+        masks = [_decode(packed[ends[number] : ends[number + 1]], header) for number in chosen]
+        verdicts = _verdicts(header)
+        return Labels(
+            verdicts.times_seconds[chosen],
+            torch.stack(masks),
+            verdicts.confidence[chosen],
+            tuple(verdicts.rejections[number] for number in chosen),
+        )
+
+    def verdicts(self) -> Verdicts | None:
+        """Which frames are fit to learn from, without unpacking a mask; None and OSError as for `read`."""
+        parts = self._parts()
+        return _verdicts(parts[0]) if parts is not None else None
+
+    def _parts(self) -> tuple[dict[str, Any], bytes] | None:
+        """The header, and all masks as they are packed."""
         content = read_checked(self.path, self._text)
         if content is None:
             return None
         start = 4 + int.from_bytes(content[:4], "little")
-        header: dict[str, Any] = json.loads(content[4:start])
-        ends = start + np.cumsum([0, *header["bytes"]])
-        chosen = list(range(len(header["bytes"]))) if numbers is None else list(numbers)
-        masks = [_decode(content[ends[number] : ends[number + 1]], header) for number in chosen]
-        rejections = [header["rejections"][number] for number in chosen]
-        return Labels(
-            torch.tensor([header["times_seconds"][number] for number in chosen], dtype=torch.float64),
-            torch.stack(masks),
-            torch.tensor([header["confidence"][number] for number in chosen]),
-            tuple(name and Rejection[name] for name in rejections),
-        )
+        return json.loads(content[4:start]), content[start:]
 
     @cached_property
     def _text(self) -> bytes:
         return json.dumps({**self.key, "version": VERSION}, sort_keys=True).encode()
+
+
+def _verdicts(header: dict[str, Any]) -> Verdicts:
+    return Verdicts(
+        torch.tensor(header["times_seconds"], dtype=torch.float64),
+        torch.tensor(header["confidence"]),
+        tuple(name and Rejection[name] for name in header["rejections"]),
+    )
 
 
 def _encode(mask: Tensor) -> NDArray[np.uint8]:
