@@ -145,9 +145,10 @@ class ViewDataset(VideoDataset):
 
 
 def collate(examples: Sequence[dict[str, Tensor] | Failure]) -> dict[str, Any]:
-    """Stacks what could be read; "failures" lists what could not."""
+    """Stacks what could be read; "failures" lists what could not. What only some examples have is left out."""
     read = [example for example in examples if not isinstance(example, Failure)]
-    batch: dict[str, Any] = default_collate(read) if read else {}
+    shared = [name for name in read[0] if all(name in example for example in read)] if read else []
+    batch: dict[str, Any] = {name: default_collate([example[name] for example in read]) for name in shared}
     batch["failures"] = [example for example in examples if isinstance(example, Failure)]
     return batch
 

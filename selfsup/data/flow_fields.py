@@ -81,20 +81,29 @@ class FlowField(tv_tensors.TVTensor):
     """
 
 
-def crop_example(crop: Callable[[Any], Any], example: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Applies one crop to an example's "clip" (C, T, H, W) and, where there is one, "flow" (2L, T, H, W).
+# What may lie beside the frames of a clip, (channels, T, H, W), and the range in which it stays.
+_BESIDE: dict[str, tuple[type[tv_tensors.TVTensor], float, float]] = {
+    "flow": (FlowField, -1.0, 1.0),
+    "mask": (tv_tensors.Image, 0.0, 1.0),  # tv_tensors.Mask would be cut hard: these are soft
+    "truth": (tv_tensors.Image, 0.0, 1.0),
+}
 
-    `crop` is a v2 transform that sees (T, C, H, W). The flow, in [-1, 1], comes out as float16, half of what the
-    workers would have to hand over; make it float on the device.
+
+def crop_example(crop: Callable[[Any], Any], example: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Applies one crop to an example's "clip" (C, T, H, W) and to what lies beside it.
+
+    That is "flow" (2L, T, H, W) in [-1, 1], and "mask" and "truth" (1, T, H, W) in [0, 1]. They come out as float16,
+    half of what the workers would have to hand over; make them float on the device. `crop` is a v2 transform that sees
+    (T, channels, H, W).
     """
-    frames = example["clip"].transpose(0, 1)
-    if "flow" not in example:
-        return {**example, "clip": crop(frames).transpose(0, 1).contiguous()}
-    field = FlowField(example["flow"].transpose(0, 1))
-    frames, field = crop((frames, field))
-    assert field.shape[-2:] == frames.shape[-2:], "the crop treats clip and flow differently"
-    flow = field.as_subclass(Tensor).transpose(0, 1).clamp(-1, 1).half()
-    return {**example, "clip": frames.transpose(0, 1).contiguous(), "flow": flow.contiguous()}
+    beside = {name: kind(example[name].transpose(0, 1)) for name, (kind, _, _) in _BESIDE.items() if name in example}
+    frames, beside = crop((tv_tensors.Video(example["clip"].transpose(0, 1)), beside))
+    cropped = {"clip": frames.as_subclass(Tensor).transpose(0, 1).contiguous()}
+    for name, values in beside.items():
+        assert values.shape[-2:] == frames.shape[-2:], f"the crop treats clip and {name} differently"
+        _, low, high = _BESIDE[name]
+        cropped[name] = values.as_subclass(Tensor).transpose(0, 1).clamp(low, high).half().contiguous()
+    return {**example, **cropped}
 
 
 def _keeps_vectors(kernel: Callable[..., Tensor]) -> Callable[..., Tensor]:
