@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from selfsup.data.index import Index, build_index
+from selfsup.data.cache import cache_folder
+from selfsup.data.index import Index, VideoInfo, build_index
 from selfsup.data.labels import FrameLabels, Labels, VideoLabels
 from selfsup.data.listing import Span, plural
-from selfsup.data.sampling import ClipSampler
+from selfsup.data.sampling import ClipSampler, Prepared, PreparedSampler
 from selfsup.data.spans import cut_spans
 from selfsup.data.videos import Listing, Video, printable, split_videos
 
@@ -36,7 +36,8 @@ class LeftOut:
 class Catalogue:
     """What takes part: for each split the videos, their labels and their groups, in one order; and what does not.
 
-    `notes` are sentences to print: how splits were made, what was ignored, how many were left out.
+    `notes` are sentences to print: how splits were made, what was ignored, how many were left out. `prepared` is what
+    the sampler made beforehand, if it is one that does.
     """
 
     videos: dict[str, list[Any]]
@@ -44,6 +45,7 @@ class Catalogue:
     groups: dict[str, list[str]]
     left_out: list[LeftOut]
     notes: list[str]
+    prepared: Prepared | None = None
 
     def classes(self) -> list[str]:
         """The labels of the training videos, sorted; empty where any video has none."""
@@ -141,16 +143,19 @@ def take_stock(
 ) -> Catalogue:
     """Splits and indexes the videos, and leaves out those that cannot be decoded or that `sampler` refuses.
 
-    `cache`, `processes` and `timeout_seconds` are those of `build_index`; without a cache one in the user's cache
-    folder is used. Raises ValueError where no training video is left.
+    A `PreparedSampler` is first given the videos that can be decoded. `cache`, `processes` and `timeout_seconds` are
+    those of `build_index`; without a cache one in the user's cache folder is used. Raises ValueError where no training
+    video is left.
     """
     split = split_videos(listed.videos, fractions=fractions, seed=seed)
     paths = [video.path for video in split.videos]
     index = _index(paths, cache or _default_cache(paths), processes, timeout_seconds)
+    prepared = _prepare(sampler, list(index.videos.values()), processes)
+    refused = {**index.refused, **(prepared.refused if prepared is not None else {})}
     taken: dict[str, list[Video]] = {name: [] for name in SPLITS}
     left_out = []
     for video in split.videos:
-        reason = index.refused.get(video.path) or sampler.refuse(index.videos[video.path])
+        reason = refused.get(video.path) or sampler.refuse(index.videos[video.path])
         if reason is not None:
             left_out.append(LeftOut(video, reason))
             continue
@@ -163,6 +168,8 @@ def take_stock(
             f"{lost[0].reason}; give other videos, or ask less of them"
         )
     notes = [*listed.notes, *split.notes]
+    if prepared is not None:
+        notes.append(prepared.note())
     if left_out:
         notes.append(_left_out_note(left_out, len(split.videos)))
     catalogue = Catalogue(
@@ -171,6 +178,7 @@ def take_stock(
         groups={name: [video.group or str(video.path) for video in videos] for name, videos in taken.items()},
         left_out=left_out,
         notes=notes,
+        prepared=prepared,
     )
     return _with_spans(catalogue, taken) if any(video.spans is not None for video in split.videos) else catalogue
 
@@ -206,10 +214,22 @@ def _index(paths: list[Path], cache: Path, processes: int, timeout_seconds: floa
         )
 
 
+def _prepare(sampler: ClipSampler, infos: list[VideoInfo], processes: int) -> Prepared | None:
+    if not isinstance(sampler, PreparedSampler):
+        return None
+    columns = (TextColumn("labelling frames"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True) as bar:
+        row = bar.add_task("prepare", total=None)
+        return sampler.prepare(
+            infos,
+            processes=processes,
+            progress=lambda done, total: bar.update(row, completed=done, total=total),
+        )
+
+
 def _default_cache(paths: list[Path]) -> Path:
-    folder = Path(os.environ.get("SELFSUP_CACHE", platformdirs.user_cache_dir("selfsup")))
     common = os.path.commonpath([path.absolute() for path in paths])
-    return folder / "index" / f"{hashlib.blake2b(os.fsencode(common), digest_size=8).hexdigest()}.jsonl"
+    return cache_folder() / "index" / f"{hashlib.blake2b(os.fsencode(common), digest_size=8).hexdigest()}.jsonl"
 
 
 def _left_out_note(left_out: list[LeftOut], total: int) -> str:

@@ -7,8 +7,10 @@ seconds; the reader answers with the frame whose presentation time is nearest.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,6 +30,50 @@ class ClipSampler(Protocol):
 
     def refuse(self, info: VideoInfo) -> str | None:
         """Why the question cannot be asked of this video, or None where it can."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a `PreparedSampler` has made of a list of videos.
+
+    Attributes:
+        refused: why nothing could be made of a video.
+        fit: frames that one may learn from.
+        rejected: frames that one may not, by reason.
+        made: frames of both kinds that were not there before.
+        folder: where it is kept.
+    """
+
+    refused: Mapping[Path, str]
+    fit: int
+    rejected: Mapping[str, int]
+    made: int
+    folder: Path
+
+    @property
+    def frames(self) -> int:
+        """All frames that were looked at."""
+        return self.fit + sum(self.rejected.values())
+
+    def note(self) -> str:
+        """A sentence to print."""
+        lost = "; ".join(f"{count} × {reason}" for reason, count in self.rejected.items())
+        return f"{self.frames} frames labelled, {self.fit} fit to learn from" + (f"; rejected: {lost}" if lost else "")
+
+
+@runtime_checkable
+class PreparedSampler(ClipSampler, Protocol):
+    """A sampler that computes something of every video once, before it is asked. `refuse` may then go by it."""
+
+    def prepare(
+        self,
+        infos: Sequence[VideoInfo],
+        *,
+        processes: int,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Prepared:
+        """Makes what is not there yet, so many videos at once; `progress` is called with (frames done, in all)."""
         ...
 
 

@@ -27,9 +27,9 @@ from pathlib import Path
 
 import av
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
+from selfsup.data.cache import cache_folder
 from selfsup.data.synthetic_annotations import Annotations, annotations_path, read_annotations
 from selfsup.data.synthetic_scenes import ACTIONS, JERK_SECONDS, Timetable, draw_scene
 from selfsup.data.synthetic_sounds import SOUND_OF_SURFACE, draw_sound
@@ -126,7 +126,7 @@ def cached_synthetic(
     """
     settings = _Settings(videos, seed, size_pixels, seconds, fps, static)
     if cache is None:
-        cache = Path(os.environ.get("SELFSUP_CACHE") or platformdirs.user_cache_dir("selfsup"))
+        cache = cache_folder()
     key = json.dumps({"version": VERSION, **asdict(settings)}, sort_keys=True)
     root = Path(cache) / f"synthetic-v{VERSION}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     manifest = root / "manifest.csv"
