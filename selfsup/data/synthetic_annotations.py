@@ -61,6 +61,15 @@ def read_annotations(video: Path) -> Annotations:
     return Annotations(masks=parts > 0, parts=parts, flow=flow_of(parts, motion), **known)
 
 
+def read_masks(video: Path) -> NDArray[np.bool_] | None:
+    """The masks (T, H, W) alone, in a fraction of the time; None where the video has no annotations."""
+    video = Path(video).absolute()
+    if len(video.parents) < 3 or not annotations_path(video).exists():
+        return None
+    with np.load(annotations_path(video), allow_pickle=False) as file:
+        return file["parts"] > 0 if "parts" in file else None  # another data set may have a file of that name
+
+
 def flow_of(parts: NDArray[np.uint8], motion: NDArray[np.float64]) -> NDArray[np.float32]:
     """Forward flow (T - 1, 2, H, W) of parts (T, H, W) that move by the affine maps `motion` (T, P, 2, 3)."""
     here, ahead = motion[:-1], motion[1:]
