@@ -34,7 +34,8 @@ class ForegroundLabels:
         fps: frames a second, at most the video's own; null: the video's own.
         short_side_pixels: of the frames that the labeller sees, whatever the encoder sees.
         chunk_frames: most frames of a part.
-        minimum_confidence: frames that are labelled with less, in [0, 1], are rejected.
+        minimum_confidence: frames that are labelled with less, in [0, 1], are rejected; one of which hardly a pixel is
+            surely foreground would teach that nothing is.
         folder: of the labels of all videos; null: one in the user's cache folder.
         timeout_seconds: a video is refused where a part of it takes longer.
 
@@ -45,7 +46,7 @@ class ForegroundLabels:
     fps: float | None = None
     short_side_pixels: int = 240
     chunk_frames: int = 200
-    minimum_confidence: float = 0.0
+    minimum_confidence: float = 0.1
     folder: str | None = None
     timeout_seconds: float = 1800.0
 

@@ -193,6 +193,12 @@ def test_a_killed_pass_goes_on(infos: list[VideoInfo], tmp_path: Path) -> None:
     assert before.items() <= stamps(folder).items()
 
 
+def test_the_labeller_sees_frames_of_its_own_size(infos: list[VideoInfo]) -> None:
+    """Huge frames are made smaller while they are decoded; odd sizes are as good as even ones."""
+    small = ForegroundLabels(LABELLER, short_side_pixels=61)
+    assert small.make(infos[0], range(6)).masks.shape == (6, 61, 81)
+
+
 def test_parts_cover_a_long_video_evenly(infos: list[VideoInfo]) -> None:
     long = replace(infos[0], duration_seconds=61.0, fps=10.0)
     chunks = ForegroundLabels(LABELLER, chunk_frames=200).chunks(long)
