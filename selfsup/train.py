@@ -24,6 +24,7 @@ from selfsup import weights
 from selfsup.callbacks.checkpoint import Stopped, find_checkpoint
 from selfsup.callbacks.quarantine import Quarantine
 from selfsup.data.datamodule import VideoDataModule
+from selfsup.data.foreground_clip import ForegroundClip
 from selfsup.data.resumable import ResumableDataModule
 from selfsup.encoders.encoder import Encoder, InputSpecification
 from selfsup.encoders.stored import Stored
@@ -66,7 +67,8 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     if checkpoint is not None:
         console.print(f"resuming from {checkpoint}", soft_wrap=True)
     quarantine = Quarantine(data, data.max_failed_fraction)
-    trainer = make_trainer(config, folder, [quarantine, instantiate(config.checkpoint)], checkpoint)
+    callbacks = [quarantine, instantiate(config.checkpoint), instantiate(config.pictures)]
+    trainer = make_trainer(config, folder, callbacks, checkpoint)
     trainer.fit(task, data, ckpt_path=checkpoint)
     held_out = data.catalogue.reported
     measured: dict[str, float] = {}
@@ -131,6 +133,8 @@ def write_answers(
 def check_fit(config: DictConfig, task: Task, encoder: Encoder) -> None:
     """ValueError where the parts of a configuration were not made for one another."""
     recognition = isinstance(task, ActionRecognition)
+    if config.get("foreground") is not None and not isinstance(task.sampler, ForegroundClip):
+        raise ValueError("this task learns from no labels of foreground; add task=motion_segmentation")
     if config.get("classifier") is not None and not recognition:
         raise ValueError("a classifier wants labels, and this task asks for none; add task=action_recognition")
     if isinstance(encoder, Stored) and not recognition:

@@ -127,6 +127,16 @@ class MotionSegmentation(Task):
             ", mean label": mean >= mean.max() / 2,  # at one half of all frames there is often nothing
         }
 
+    @torch.no_grad()
+    def pictures(self, batch: dict[str, Tensor]) -> list[Tensor]:
+        """Frame, label, answer, and the true mask where there is one."""
+        answer = self(self.prepare(batch["clip"])).float().sigmoid()[:, None]
+        frame = batch["clip"][:, :, 0].float() / 255
+        masks = [batch["mask"][:, :, 0].float(), answer]
+        if "truth" in batch:
+            masks.append(batch["truth"][:, :, 0].float())
+        return [frame, *(F.interpolate(mask, frame.shape[-2:]).expand_as(frame) for mask in masks)]
+
     def on_test_end(self) -> None:
         """What a guess scores is known now."""
         known = self.trainer.callback_metrics

@@ -77,6 +77,13 @@ class Task(pl.LightningModule):
         Raises ValueError where they do not serve the task.
         """
 
+    def pictures(self, batch: dict[str, Tensor]) -> list[Tensor]:
+        """Images (B, 3, H, W) in [0, 1], all of one size, that show a batch side by side; empty: nothing to show.
+
+        "clip" is as the data module gives it. A subclass may write it.
+        """
+        return []
+
     def normalize(self, clip: Tensor) -> Tensor:
         """Float clip (B, C, T, H, W) in [0, 1] to zero mean and unit deviation a channel."""
         mean = clip.new_tensor(self.mean).view(-1, 1, 1, 1)
