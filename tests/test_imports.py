@@ -32,6 +32,7 @@ ROOT = {
     "selfsup.evaluate",
     "selfsup.extract",
     "selfsup.precision",
+    "selfsup.prepare",
     "selfsup.records",
     "selfsup.train",
     "selfsup.verb",
