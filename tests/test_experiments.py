@@ -50,3 +50,14 @@ def test_shuffle_and_learn_holds_the_papers_numbers() -> None:
     assert config.trainer.max_steps == 100_000
     assert config.data.batch_size * config.trainer.accumulate_grad_batches == 128
     assert config.data.size_pixels == 227
+
+
+def test_watching_objects_move_holds_the_papers_layers_and_bounds() -> None:
+    config = composed("experiment=watching_objects_move", "data=folder", "data.root=VIDEOS")
+    encoder = instantiate(config.encoder)
+    task = instantiate(config.task, _partial_=True)(encoder=encoder)
+    assert encoder.stage_names[-1] == "conv5"
+    assert config.foreground._target_ == "selfsup.data.unlc.Unlc"
+    assert (task.background_below, task.foreground_above) == (0.4, 0.7)
+    assert task(torch.zeros(1, 3, 1, 227, 227)).shape == (1, 56, 56)
+    assert task.sampler.window.context == 1.75
