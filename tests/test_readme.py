@@ -44,6 +44,8 @@ STORED = (
     f"{READ} data.batch_size=2 trainer.accelerator=cpu ++trainer.limit_train_batches=1 ++trainer.limit_val_batches=1 "
     "++trainer.enable_progress_bar=false"
 )
+LABELS = "task.sampler.labels.short_side_pixels=64 task.sampler.labels.fps=5 task.sampler.labels.minimum_confidence=0"
+QUICK_LABELS = f"foreground=flow_threshold {LABELS}"
 RECOGNISE = "python train.py task=action_recognition"
 FOLDER = "encoder.path=runs/mine/encoder.safetensors data=folder data.root=VIDEOS"
 UCF101 = "data.root=UCF-101 data.annotations=ucfTrainTestlist"
@@ -96,6 +98,17 @@ KNOWN = {
     "python benchmarks/seeds.py RUN/0 RUN/1 RUN/2": Known(elsewhere="tests/test_seeds.py"),
     f"selfsup train experiment=shuffle_and_learn {UCF101}": Known(
         f"{SMALL} data.size_pixels=227 trainer.accumulate_grad_batches=1", slow=True
+    ),
+    "selfsup prepare task=motion_segmentation data=folder data.root=VIDEOS": Known(f"{READ} {QUICK_LABELS}"),
+    "python train.py task=motion_segmentation data=folder data.root=VIDEOS": Known(f"{SMALL} {QUICK_LABELS}"),
+    "python train.py task=motion_segmentation foreground=flow_threshold data.size_pixels=96": Known(
+        f"{SYNTHETIC} {LABELS}", slow=True
+    ),
+    "selfsup prepare experiment=watching_objects_move data=folder data.root=VIDEOS": Known(
+        f"{READ} {LABELS}", slow=True
+    ),
+    "selfsup train experiment=watching_objects_move data=folder data.root=VIDEOS": Known(
+        f"{SMALL} {QUICK_LABELS} data.size_pixels=64", slow=True
     ),
     "python train.py 'task.augment=[{_target_: selfsup.data.transforms.SpatialJitter, pixels: 4}]'": Known(SYNTHETIC),
     "python train.py 'task.augment=[{_target_: selfsup.data.transforms.ChannelSplitting, probability: 0.5}]'": Known(
