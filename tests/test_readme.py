@@ -48,6 +48,8 @@ LABELS = "task.sampler.labels.short_side_pixels=64 task.sampler.labels.fps=5 tas
 QUICK_LABELS = f"foreground=flow_threshold {LABELS}"
 RECOGNISE = "python train.py task=action_recognition"
 FOLDER = "encoder.path=runs/mine/encoder.safetensors data=folder data.root=VIDEOS"
+WORDS = "python train.py -m seed=0,1,2 experiment=short_clips_recognition data=manifest data.manifest=VIDEOS.csv"
+TRANSFER = "python benchmarks/transfer.py --scratch RUN/0 RUN/1 RUN/2"
 UCF101 = "data.root=UCF-101 data.annotations=ucfTrainTestlist"
 
 
@@ -94,6 +96,15 @@ KNOWN = {
     "python train.py -m seed=0,1,2 data.videos.static=true trainer.max_epochs=3": Known(SYNTHETIC, slow=True),
     "python train.py -m seed=0,1,2 experiment=short_clips data=manifest data.manifest=VIDEOS.csv": Known(
         SMALL, slow=True
+    ),
+    f"{WORDS}": Known(SMALL, slow=True),
+    f"{WORDS} data.labels_fraction=0.25 trainer.max_epochs=10": Known(SMALL, slow=True),
+    f"{WORDS.replace(' -m seed=0,1,2', '')} encoder=pretrained encoder.path=runs/mine/encoder.safetensors": Known(
+        SMALL, slow=True
+    ),
+    f"{TRANSFER} --pretrained RUN/3 RUN/4 RUN/5 --picture curve.png": Known(elsewhere="tests/test_tables.py"),
+    "python benchmarks/classifiers.py scratch=RUN/0,RUN/1,RUN/2 pretrained=RUN/3,RUN/4,RUN/5": Known(
+        elsewhere="tests/test_tables.py"
     ),
     "python benchmarks/seeds.py RUN/0 RUN/1 RUN/2": Known(elsewhere="tests/test_seeds.py"),
     f"selfsup train experiment=shuffle_and_learn {UCF101}": Known(
