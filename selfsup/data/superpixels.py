@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.segmentation import slic
 from torch import Tensor
 
 from selfsup.data.flow import import_cv2
@@ -92,6 +92,8 @@ class Superpixels:
     location: bool = True
 
     def __post_init__(self) -> None:
+        if find_spec("skimage") is None:  # here rather than for each video
+            raise ValueError("superpixels need scikit-image: pip install 'selfsup[foreground]'")
         if self.patch_pixels % HOG_CELLS:
             raise ValueError(f"patch_pixels={self.patch_pixels}: give a multiple of {HOG_CELLS}")
         if not (self.colour or self.gradients or self.location):
@@ -99,6 +101,8 @@ class Superpixels:
 
     def divide(self, frames: Tensor) -> Regions:
         """The superpixels of frames uint8 (T, 3, H, W)."""
+        from skimage.segmentation import slic  # an extra: nothing but labels from motion needs it
+
         labels, starts, count = [], [], 0
         for image in frames.permute(0, 2, 3, 1).numpy():
             own = slic(

@@ -1,5 +1,7 @@
 """Descriptors of superpixels against scikit-image and numpy, patch by patch."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,12 @@ def frames() -> Tensor:
     """Uint8 (2, 3, 50, 70), smooth random colours."""
     noise = torch.rand(2, 3, 10, 14, generator=torch.Generator().manual_seed(0))
     return (torch.nn.functional.interpolate(noise, size=(50, 70), mode="bicubic").clamp(0, 1) * 255).byte()
+
+
+def test_a_missing_library_is_named_before_any_video(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    with pytest.raises(ValueError, match=r"need scikit-image: pip install 'selfsup\[foreground\]'"):
+        Superpixels()
 
 
 def test_superpixels_are_numbered_through(frames: Tensor) -> None:
