@@ -77,12 +77,9 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     if not trainer.is_global_zero:
         return {}
 
-    encoder = task.encoder.cpu()
-    specification = InputSpecification(size_pixels=data.size_pixels, mean=task.mean, std=task.std, fps=None)
     name = HydraConfig.get().runtime.choices["task"]
-    # Stored features stand for an encoder that is a file already; the stream of flow alone sees no frames.
-    if any(True for _ in encoder.parameters()) and getattr(encoder, "in_channels", 3) == len(task.mean):
-        weights.save(encoder, folder / "encoder.safetensors", input=specification, task=name, data=data.description())
+    encoder = task.encoder.cpu()
+    save_encoder(task, data, name, folder / "encoder.safetensors")
     rows: list[dict[str, Any]] = []
     try:
         rows = probe({"before": before, "learned": encoder}, data, task.normalize) if task.probes else []
@@ -109,6 +106,15 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     print_summary(summary, console)
     return summary
+
+
+def save_encoder(task: Task, data: ResumableDataModule, name: str, path: Path) -> None:
+    """Writes what the task `name` has taught, where it is an encoder of frames that has no file yet."""
+    encoder = task.encoder
+    specification = InputSpecification(size_pixels=data.size_pixels, mean=task.mean, std=task.std, fps=None)
+    # Stored features stand for an encoder that is a file already; the stream of flow alone sees no frames.
+    if any(True for _ in encoder.parameters()) and getattr(encoder, "in_channels", 3) == len(task.mean):
+        weights.save(encoder, path, input=specification, task=name, data=data.description())
 
 
 def write_answers(

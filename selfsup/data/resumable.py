@@ -13,7 +13,7 @@ from selfsup.data.subsets import labelled_subset
 
 
 class ResumableDataModule(pl.LightningDataModule):
-    """A subclass writes `read_catalogue`, `training_dataset` and `held_out`.
+    """A subclass writes `read_catalogue`, `description`, `training_dataset` and `held_out`.
 
     Args:
         seed: of splits, permutations and examples.
@@ -54,6 +54,10 @@ class ResumableDataModule(pl.LightningDataModule):
     def read_catalogue(self) -> Catalogue:
         """What takes part, by split. Written by the subclass."""
         raise NotImplementedError(f"{type(self).__name__}.read_catalogue")  # abstract
+
+    def description(self) -> dict[str, object]:
+        """What the encoder file and the summary record of the data. Written by the subclass."""
+        raise NotImplementedError(f"{type(self).__name__}.description")  # abstract
 
     def training_dataset(self) -> Dataset:
         """Answers (epoch, index), index below videos × clips_per_video. Written by the subclass."""
