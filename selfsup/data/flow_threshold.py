@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,13 +10,13 @@ from torch import Tensor
 
 from selfsup.data.camera_motion import CameraMotion, PlaneMotion
 from selfsup.data.flow import Dis, FlowAlgorithm
-from selfsup.data.foreground import Labels, MaskFilter, Rejection, label_by_shot
+from selfsup.data.foreground import MaskFilter, Rejection, ShotLabeller
 from selfsup.data.saliency import fastest, neighbour_flow
 from selfsup.data.shots import ShotDetector
 
 
 @dataclass(frozen=True)
-class FlowThreshold:
+class FlowThreshold(ShotLabeller):
     """The motion m of a pixel, in pixels a frame and without the camera's, as m / (m + threshold).
 
     The mean over the flow to the frame before and to the one after.
@@ -39,17 +38,6 @@ class FlowThreshold:
     mask_filter: MaskFilter = field(default_factory=MaskFilter)
     minimum_motion_pixels: float = 0.5
     max_side_pixels: int = 650
-
-    def __call__(self, frames: Tensor, times_seconds: Sequence[float]) -> Labels:
-        """See `foreground.Labeller`. Raises ValueError as `foreground.label_by_shot` does."""
-        return label_by_shot(
-            frames,
-            times_seconds,
-            self.label_shot,
-            shots=self.shots,
-            mask_filter=self.mask_filter,
-            max_side_pixels=self.max_side_pixels,
-        )
 
     def label_shot(self, frames: Tensor) -> NDArray[np.float32] | Rejection:
         """Frames uint8 (T, 3, H, W) of one shot to masks float32 (T, H, W) in [0, 1], or why there are none."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any, Protocol
@@ -98,47 +98,51 @@ class MaskFilter:
         return Rejection.BORDER if border.mean() > self.maximum_border_share else None
 
 
-def label_by_shot(
-    frames: Tensor,
-    times_seconds: Sequence[float],
-    label_shot: Callable[[Tensor], NDArray[np.float32] | Rejection],
-    *,
-    shots: ShotDetector,
-    mask_filter: MaskFilter,
-    max_side_pixels: int,
-) -> Labels:
-    """Cuts a video into shots and labels each by itself.
+class ShotLabeller:
+    """A labeller that cuts a video into shots and labels each by itself. A subclass writes `label_shot`.
 
-    Args:
-        frames: uint8 (T, 3, H, W).
-        times_seconds: of the frames, rising.
-        label_shot: from frames uint8 (N, 3, h, w) of one shot to masks (N, h, w) in [0, 1], or why there are none.
+    Attributes:
         shots: finds the shots and the frames of each that are looked at.
         mask_filter: is asked about each mask.
         max_side_pixels: larger frames are made smaller first; the masks are given at the frames' own size.
-
-    Raises ValueError for anything but two or more colour frames of at least 32 pixels either way, or times that do
-    not rise.
     """
-    times = _check(frames, times_seconds)
-    height, width = frames.shape[-2:]
-    masks = torch.zeros(len(frames), height, width)
-    confidence = torch.zeros(len(frames))
-    rejections: list[Rejection | None] = [Rejection.SHORT_SHOT] * len(frames)
-    small = _shrink(frames, max_side_pixels)
-    for shot in shots(small):
-        rejections[shot.start : shot.stop] = [Rejection.SKIPPED] * (shot.stop - shot.start)
-        found = label_shot(small[list(shot)])
-        for position, number in enumerate(shot):
-            if isinstance(found, Rejection):
-                rejections[number] = found
-                continue
-            mask = torch.from_numpy(found[position])[None]
-            masks[number] = F.resize(mask, [height, width], antialias=False)[0].clamp(0, 1)
-            rejections[number] = mask_filter(masks[number].numpy())
-            if rejections[number] is None:
-                confidence[number] = certainty(masks[number])
-    return Labels(times, masks, confidence, tuple(rejections))
+
+    shots: ShotDetector
+    mask_filter: MaskFilter
+    max_side_pixels: int
+
+    def label_shot(self, frames: Tensor) -> NDArray[np.float32] | Rejection:
+        """Frames uint8 (T, 3, H, W) of one shot to masks float32 (T, H, W) in [0, 1], or why there are none.
+
+        Written by the subclass.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.label_shot")  # abstract
+
+    def __call__(self, frames: Tensor, times_seconds: Sequence[float]) -> Labels:
+        """Labels of frames uint8 (T, 3, H, W) shown at T rising times, in seconds.
+
+        Raises ValueError for anything but two or more colour frames of at least 32 pixels either way, or times that do
+        not rise.
+        """
+        times = _check(frames, times_seconds)
+        height, width = frames.shape[-2:]
+        masks = torch.zeros(len(frames), height, width)
+        confidence = torch.zeros(len(frames))
+        rejections: list[Rejection | None] = [Rejection.SHORT_SHOT] * len(frames)
+        small = _shrink(frames, self.max_side_pixels)
+        for shot in self.shots(small):
+            rejections[shot.start : shot.stop] = [Rejection.SKIPPED] * (shot.stop - shot.start)
+            found = self.label_shot(small[list(shot)])
+            for position, number in enumerate(shot):
+                if isinstance(found, Rejection):
+                    rejections[number] = found
+                    continue
+                mask = torch.from_numpy(found[position])[None]
+                masks[number] = F.resize(mask, [height, width], antialias=False)[0].clamp(0, 1)
+                rejections[number] = self.mask_filter(masks[number].numpy())
+                if rejections[number] is None:
+                    confidence[number] = certainty(masks[number])
+        return Labels(times, masks, confidence, tuple(rejections))
 
 
 def certainty(mask: Tensor, sure: float = 0.7, perhaps: float = 0.4) -> float:

@@ -7,7 +7,6 @@ is what does not; nothing is learned and no weights are needed; appearance comes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,14 +16,14 @@ from torch import Tensor
 from selfsup.data.camera_motion import CameraMotion, SmoothMotion
 from selfsup.data.consensus import Consensus, without_small_blobs
 from selfsup.data.flow import Dis, FlowAlgorithm, import_cv2, one_thread
-from selfsup.data.foreground import Labels, MaskFilter, Rejection, label_by_shot
+from selfsup.data.foreground import MaskFilter, Rejection, ShotLabeller
 from selfsup.data.saliency import fastest, neighbour_flow
 from selfsup.data.shots import ShotDetector
 from selfsup.data.superpixels import Superpixels
 
 
 @dataclass(frozen=True)
-class MotionResidual:
+class MotionResidual(ShotLabeller):
     """A pixel whose motion the background misses by r scores z² / (z² + odds²), z being r over the typical miss.
 
     Args:
@@ -58,17 +57,6 @@ class MotionResidual:
     mask_filter: MaskFilter = field(default_factory=MaskFilter)
     minimum_motion_pixels: float = 0.5
     max_side_pixels: int = 650
-
-    def __call__(self, frames: Tensor, times_seconds: Sequence[float]) -> Labels:
-        """See `foreground.Labeller`. Raises ValueError as `foreground.label_by_shot` does."""
-        return label_by_shot(
-            frames,
-            times_seconds,
-            self.label_shot,
-            shots=self.shots,
-            mask_filter=self.mask_filter,
-            max_side_pixels=self.max_side_pixels,
-        )
 
     def label_shot(self, frames: Tensor) -> NDArray[np.float32] | Rejection:
         """Frames uint8 (T, 3, H, W) of one shot to masks float32 (T, H, W) in [0, 1], or why there are none."""

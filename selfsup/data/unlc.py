@@ -7,7 +7,6 @@ flow is DIS rather than their coarse-to-fine one and that the camera's motion is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,14 +16,14 @@ from torch import Tensor
 from selfsup.data.appearance_saliency import ManifoldRanking
 from selfsup.data.camera_motion import PlaneMotion
 from selfsup.data.consensus import Consensus, without_small_blobs
-from selfsup.data.foreground import Labels, MaskFilter, Rejection, label_by_shot
+from selfsup.data.foreground import MaskFilter, Rejection, ShotLabeller
 from selfsup.data.saliency import MotionSaliency
 from selfsup.data.shots import ShotDetector
 from selfsup.data.superpixels import Superpixels
 
 
 @dataclass(frozen=True)
-class Unlc:
+class Unlc(ShotLabeller):
     """Motion saliency, averaged over superpixels, then agreed upon by superpixels that look alike.
 
     Args:
@@ -50,17 +49,6 @@ class Unlc:
     blob_threshold: float = 0.7
     blob_share: float = 0.6
     max_side_pixels: int = 650
-
-    def __call__(self, frames: Tensor, times_seconds: Sequence[float]) -> Labels:
-        """See `foreground.Labeller`. Raises ValueError as `foreground.label_by_shot` does."""
-        return label_by_shot(
-            frames,
-            times_seconds,
-            self.label_shot,
-            shots=self.shots,
-            mask_filter=self.mask_filter,
-            max_side_pixels=self.max_side_pixels,
-        )
 
     def label_shot(self, frames: Tensor) -> NDArray[np.float32] | Rejection:
         """Frames uint8 (T, 3, H, W) of one shot to masks float32 (T, H, W) in [0, 1], or why there are none."""
