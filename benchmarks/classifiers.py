@@ -5,20 +5,13 @@ its interval, and how much is lost when the same classifier sees its test frames
 """
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from selfsup.evaluation.bootstrap import Interval, accuracy_interval, paired_difference
-from selfsup.evaluation.figure import Figure, mean_over_seeds
-from selfsup.evaluation.report import read_figures
+from selfsup.evaluation.figure import Figure
+from selfsup.evaluation.report import averaged
 
 CONTROLS = ("shuffled frames", "single frame")
-
-
-def averaged(runs: Sequence[Path]) -> dict[str, Figure]:
-    """By name, the figures of the runs, averaged over them."""
-    of_runs = [{figure.name: figure for figure in read_figures(run / "evaluation.json")} for run in runs]
-    return {name: mean_over_seeds([figures[name] for figures in of_runs]) for name in of_runs[0]}
 
 
 def lost(figures: dict[str, Figure], control: str) -> Interval:
@@ -51,4 +44,4 @@ if __name__ == "__main__":
     print("|---|---:|---:|---:|---:|---:|")
     for given in parser.parse_args().rows:
         name, _, runs = given.partition("=")
-        print(row(name, averaged([Path(run) for run in runs.split(",")])))
+        print(row(name, averaged([Path(run, "evaluation.json") for run in runs.split(",")])))

@@ -91,8 +91,8 @@ def compare_files(first: Sequence[Path], second: Sequence[Path]) -> str:
 
     Each side is one file, or one a seed, whose figures are averaged before.
     """
-    others = _averaged(second)
-    both = [(figure, others[name]) for name, figure in _averaged(first).items() if name in others]
+    others = averaged(second)
+    both = [(figure, others[name]) for name, figure in averaged(first).items() if name in others]
     pairs = [(one, other) for one, other in both if one.answers is not None]
     if not pairs:
         sides = " and ".join(" ".join(map(str, side)) for side in (first, second))
@@ -100,12 +100,10 @@ def compare_files(first: Sequence[Path], second: Sequence[Path]) -> str:
     return differences_to_markdown([compare(one, other) for one, other in pairs])
 
 
-def _averaged(files: Sequence[Path]) -> dict[str, Figure]:
-    """By name, the figures that all files have, averaged over the files."""
+def averaged(files: Sequence[Path]) -> dict[str, Figure]:
+    """By name, the figures that all files have, averaged over the files, which are the seeds of one run."""
     of_files = [{figure.name: figure for figure in read_figures(path)} for path in files]
     names = [name for name in of_files[0] if all(name in figures for figures in of_files)]
-    if len(files) == 1:
-        return of_files[0]
     return {name: mean_over_seeds([figures[name] for figures in of_files]) for name in names}
 
 
