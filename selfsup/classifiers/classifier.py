@@ -40,7 +40,10 @@ class Classifier(nn.Module):
         self.num_classes = num_classes
 
     def encoders(self) -> Mapping[str, Encoder]:
-        """The encoder of each input, by its name; freezing and layer-wise learning rates act on them."""
+        """The encoder of each input, by its name; freezing and layer-wise learning rates act on them.
+
+        Written by the subclass.
+        """
         raise NotImplementedError(f"{type(self).__name__} must write `encoders`")
 
     def join(self, logits: Tensor) -> Tensor:
