@@ -201,3 +201,17 @@ def test_no_space_for_a_checkpoint_keeps_the_one_before(tmp_path: Path, syntheti
     assert "intact" in sentence
     assert (folder / "last.ckpt").read_bytes() == before
     assert [path.name for path in folder.iterdir() if "ckpt" in path.name or "part" in path.name] == ["last.ckpt"]
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "overrides"),
+    [
+        ("cv2", "flow", ("task=action_recognition", "classifier=two_stream")),
+        ("timm", "timm", ("encoder=timm",)),
+    ],
+)
+def test_an_extra_that_is_not_installed(
+    run: Run, monkeypatch: pytest.MonkeyPatch, module: str, extra: str, overrides: tuple[str, ...]
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    one_sentence(run("data.videos.videos=16", *overrides), f"pip install 'selfsup[{extra}]'")

@@ -39,6 +39,7 @@ class PlaneMotion:
     def __post_init__(self) -> None:
         if self.model not in MODELS:
             raise ValueError(f"model={self.model!r}: give one of {', '.join(MODELS)}")
+        import_cv2()  # said here rather than for each video
 
     def residual(self, flow: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `CameraMotion.residual`."""

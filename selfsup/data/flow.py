@@ -59,6 +59,7 @@ class Dis:
     def __post_init__(self) -> None:
         if self.preset not in DIS_PRESETS:
             raise ValueError(f"preset={self.preset!r}: give one of {', '.join(DIS_PRESETS)}")
+        import_cv2()  # said here rather than for each video
 
     @property
     def name(self) -> str:
@@ -86,6 +87,9 @@ class Farneback:
     iterations: int = 3
     neighbourhood_pixels: int = 5
     neighbourhood_sigma: float = 1.2
+
+    def __post_init__(self) -> None:
+        import_cv2()  # said here rather than for each video
 
     @property
     def name(self) -> str:
@@ -194,13 +198,11 @@ def one_thread(cv2: ModuleType) -> Iterator[None]:
 
 
 def import_cv2() -> ModuleType:
-    """OpenCV, which is an optional dependency; ModuleNotFoundError says how to install it."""
+    """OpenCV, which is an optional dependency; ValueError says how to install it."""
     try:
         import cv2
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "DIS and Farneback flow and camera motion need OpenCV: pip install 'selfsup[flow]'"
-        ) from error
+        raise ValueError("DIS and Farneback flow and camera motion need OpenCV: pip install 'selfsup[flow]'") from error
     return cv2
 
 

@@ -35,8 +35,7 @@ class Timm(FrameEncoder):
         weights_path: a local state dict of that network as timm publishes them; its classifier is left out.
 
     Raises:
-        ModuleNotFoundError: timm is not installed.
-        ValueError: an unknown name, a size the network does not take, or weights that do not fit.
+        ValueError: timm is not installed, an unknown name, a size the network does not take, or weights that do not fit.
     """
 
     def __init__(
@@ -105,9 +104,7 @@ def _import_timm() -> ModuleType:
     try:
         import timm
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "encoder=timm needs the timm package; install it with `pip install 'selfsup[timm]'`"
-        ) from error
+        raise ValueError("encoder=timm needs the timm package: pip install 'selfsup[timm]'") from error
     return timm
 
 

@@ -73,7 +73,7 @@ def test_a_token_map_holds_the_tokens(prefix: int, width: int) -> None:
 
 def test_absent_timm_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'selfsup\[timm\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'selfsup\[timm\]'"):
         Timm("resnet18")
 
 
