@@ -7,13 +7,10 @@ which average conv5b's map to 512 features. Tran's pool5 and fc6 to fc8 are a cl
 from collections import OrderedDict
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from selfsup.encoders.encoder import Encoder
 from selfsup.encoders.state_dict import load_local
-
-SMALLEST_FRAMES = 8  # three poolings halve time
-SMALLEST_PIXELS = 16  # four poolings halve height and width
 
 
 class C3D(Encoder):
@@ -31,7 +28,8 @@ class C3D(Encoder):
         ValueError: weights that do not fit; in `forward`, fewer than 8 frames or 16 pixels.
     """
 
-    minimum_frames = SMALLEST_FRAMES
+    minimum_frames = 8  # three poolings halve time
+    minimum_pixels = 16  # four poolings halve height and width
 
     def __init__(self, in_channels: int = 3, batch_norm: bool = True, weights_path: str | None = None) -> None:
         super().__init__()
@@ -55,16 +53,6 @@ class C3D(Encoder):
         self.stages = nn.Sequential(OrderedDict((name, nn.Sequential(*parts)) for name, parts in stages.items()))
         if weights_path is not None:
             load_local(self, weights_path, head_keys=())
-
-    def check(self, clip: Tensor) -> None:
-        super().check(clip)
-        frames, height, width = clip.shape[-3:]
-        if frames < SMALLEST_FRAMES or min(height, width) < SMALLEST_PIXELS:
-            raise ValueError(
-                f"C3D takes clips of at least {SMALLEST_FRAMES} frames of {SMALLEST_PIXELS} x "
-                f"{SMALLEST_PIXELS} pixels, but got {frames} frames of {height} x {width}; lengthen the clip "
-                "or enlarge the crop (the paper's is 16 frames of 112 x 112)"
-            )
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Conv3d:

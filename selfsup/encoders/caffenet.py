@@ -9,13 +9,10 @@ Krizhevsky, Sutskever, Hinton 2012.
 from collections import OrderedDict
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from selfsup.encoders.encoder import FrameEncoder
 from selfsup.encoders.state_dict import load_local
-
-SMALLEST_PIXELS = 39  # the last pooling still has one whole output
-SMALLEST_PIXELS_FULLY_CONNECTED = 199  # conv5's pooled map is 6 x 6, the window of fc6
 
 
 class CaffeNet(FrameEncoder):
@@ -49,6 +46,8 @@ class CaffeNet(FrameEncoder):
         self.fully_connected = fully_connected
         self.weights_path = weights_path
         self.dim = 4096 if fully_connected else 256
+        # The last pooling still has one whole output; or conv5's pooled map is 6 x 6, the window of fc6.
+        self.minimum_pixels = 199 if fully_connected else 39
 
         def layer(*arguments: int, bias: float, std: float = 0.01, normalise: bool = True) -> list[nn.Module]:
             convolution = _convolution(*arguments, bias=bias, std=std)
@@ -73,16 +72,6 @@ class CaffeNet(FrameEncoder):
         self.stages = nn.Sequential(OrderedDict((name, nn.Sequential(*parts)) for name, parts in stages.items()))
         if weights_path is not None:
             load_local(self, weights_path, head_keys=())
-
-    def check(self, clip: Tensor) -> None:
-        super().check(clip)
-        smallest = SMALLEST_PIXELS_FULLY_CONNECTED if self.fully_connected else SMALLEST_PIXELS
-        if min(clip.shape[-2:]) < smallest:
-            raise ValueError(
-                f"CaffeNet with fully_connected={self.fully_connected} takes frames of at least {smallest} x "
-                f"{smallest} pixels, but got {clip.shape[-2]} x {clip.shape[-1]}; enlarge the crop "
-                "(the paper's is 227)"
-            )
 
 
 def _convolution(

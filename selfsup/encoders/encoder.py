@@ -65,6 +65,7 @@ class Encoder(nn.Module):
         stages: applied in order they are the encoder; freezing, clockwork and pipelines need nothing else.
         dim: D.
         minimum_frames: the shortest clip that it takes.
+        minimum_pixels: the smallest height and width that it takes.
         input: what a loaded encoder was trained to see; None for a fresh one.
         source: the metadata of the file that a loaded encoder came from; None for a fresh one.
     """
@@ -72,6 +73,7 @@ class Encoder(nn.Module):
     stages: nn.Sequential
     dim: int
     minimum_frames: int = 1
+    minimum_pixels: int = 1
     input: InputSpecification | None = None
     source: Mapping[str, Any] | None = None
 
@@ -84,18 +86,25 @@ class Encoder(nn.Module):
         """Clip (B, C, T, H, W) to features (B, D, T', H', W').
 
         Raises:
-            ValueError: the clip has not five axes.
+            ValueError: the clip has not five axes, or is too short or too small.
         """
         self.check(clip)
         return self.stages(clip)
 
     def check(self, clip: Tensor) -> None:
-        """Raises ValueError where `clip` cannot be encoded; a subclass adds its smallest size."""
+        """Raises ValueError where `clip` cannot be encoded."""
         # Without this a (B, C, H, W) batch would pass through a 2-D network as unbatched frames.
         if clip.ndim != 5:
             raise ValueError(
                 f"{type(self).__name__} takes a clip (B, C, T, H, W), but got shape {tuple(clip.shape)}; "
                 "give an image a time axis with `image.unsqueeze(2)`"
+            )
+        frames, height, width = clip.shape[-3:]
+        if frames < self.minimum_frames or min(height, width) < self.minimum_pixels:
+            side = self.minimum_pixels
+            raise ValueError(
+                f"{type(self).__name__} takes {self.minimum_frames} or more frames of at least {side} x {side} pixels, "
+                f"but got {frames} of {height} x {width}; lengthen the clip or enlarge the crop"
             )
 
 
@@ -109,7 +118,7 @@ class FrameEncoder(Encoder):
         """Clip (B, C, T, H, W) to features (B, D, T, H', W').
 
         Raises:
-            ValueError: the clip has not five axes.
+            ValueError: the clip has not five axes, or is too short or too small.
         """
         self.check(clip)
         batch, frames = clip.shape[0], clip.shape[2]

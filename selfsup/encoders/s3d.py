@@ -4,14 +4,12 @@ split into one in space and one in time. The S3D-G of some papers adds gates, wh
 
 from collections import OrderedDict
 
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models.video import s3d
 
 from selfsup.encoders.encoder import Encoder
 from selfsup.encoders.state_dict import load_local
 
-SMALLEST_FRAMES = 5  # the last pooling still has its two moments
-SMALLEST_PIXELS = 17  # and its two rows
 # Where torchvision's `features` is cut: a stage starts with the pooling that comes before its convolutions.
 CUTS = {"conv1": (0, 1), "conv2": (1, 4), "mixed3": (4, 7), "mixed4": (7, 13), "mixed5": (13, 16)}
 
@@ -29,7 +27,8 @@ class S3D(Encoder):
         ValueError: weights that do not fit; in `forward`, fewer than 5 frames or 17 pixels.
     """
 
-    minimum_frames = SMALLEST_FRAMES
+    minimum_frames = 5  # the last pooling still has its two moments
+    minimum_pixels = 17  # and its two rows
 
     def __init__(self, in_channels: int = 3, weights_path: str | None = None) -> None:
         super().__init__()
@@ -52,13 +51,3 @@ class S3D(Encoder):
         self.stages = nn.Sequential(
             OrderedDict((name, network.features[first:last]) for name, (first, last) in CUTS.items())
         )
-
-    def check(self, clip: Tensor) -> None:
-        super().check(clip)
-        frames, height, width = clip.shape[-3:]
-        if frames < SMALLEST_FRAMES or min(height, width) < SMALLEST_PIXELS:
-            raise ValueError(
-                f"S3D takes clips of at least {SMALLEST_FRAMES} frames of {SMALLEST_PIXELS} x "
-                f"{SMALLEST_PIXELS} pixels, but got {frames} frames of {height} x {width}; lengthen the clip "
-                "or enlarge the crop (the paper's is 64 frames of 224 x 224)"
-            )

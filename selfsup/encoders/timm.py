@@ -35,7 +35,8 @@ class Timm(FrameEncoder):
         weights_path: a local state dict of that network as timm publishes them; its classifier is left out.
 
     Raises:
-        ValueError: timm is not installed, an unknown name, a size the network does not take, or weights that do not fit.
+        ValueError: timm is not installed, an unknown name, a size that the network does not take, or weights that do
+            not fit.
     """
 
     def __init__(

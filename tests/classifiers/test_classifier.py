@@ -106,7 +106,7 @@ def test_one_class_is_refused(name: str) -> None:
 def test_a_clip_too_short_for_the_encoder_is_refused() -> None:
     classifier = FramePooling(C3D(), 3)
     shortest = min(encoder.minimum_frames for encoder in classifier.encoders().values())
-    with pytest.raises(ValueError, match=r"at least 8 frames .* but got 7 frames"):
+    with pytest.raises(ValueError, match=r"8 or more frames .* but got 7 of"):
         classifier(torch.zeros(1, 3, shortest - 1, 32, 32))
 
 

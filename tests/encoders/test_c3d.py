@@ -40,8 +40,8 @@ def test_without_batch_norm_the_signal_keeps_its_scale() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "got"),
-    [((7, 16, 16), "7 frames of 16 x 16"), ((8, 15, 16), "8 frames of 15 x 16"), ((8, 16, 15), "of 16 x 15")],
+    [((7, 16, 16), "7 of 16 x 16"), ((8, 15, 16), "8 of 15 x 16"), ((8, 16, 15), "of 16 x 15")],
 )
 def test_a_clip_too_small_is_refused_with_the_smallest(shape: tuple[int, int, int], got: str) -> None:
-    with pytest.raises(ValueError, match=f"at least 8 frames of 16 x 16 pixels, but got .*{got}; lengthen"):
+    with pytest.raises(ValueError, match=f"8 or more frames of at least 16 x 16 pixels, but got .*{got}; lengthen"):
         C3D()(torch.zeros(1, 3, *shape))

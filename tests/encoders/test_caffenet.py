@@ -79,6 +79,6 @@ def test_fc6_and_fc7_drop_half_in_training(whole: CaffeNet) -> None:
 def test_a_frame_too_small_is_refused_with_the_smallest(whole: CaffeNet, fully_connected: bool, smallest: int) -> None:
     encoder = whole if fully_connected else CaffeNet()
     assert encoder(torch.zeros(1, 3, 1, smallest, smallest)).shape == (1, encoder.dim, 1, 1, 1)
-    sentence = f"at least {smallest} x {smallest} pixels, but got {smallest - 1} x {smallest + 9}"
+    sentence = f"at least {smallest} x {smallest} pixels, but got 1 of {smallest - 1} x {smallest + 9}"
     with pytest.raises(ValueError, match=sentence):
         encoder(torch.zeros(1, 3, 1, smallest - 1, smallest + 9))

@@ -113,7 +113,7 @@ def test_the_shortest_clip_passes_and_a_shorter_one_is_refused(case: Case, encod
     clip = clip_of(case, batch=1)[:, :, :1].expand(-1, -1, encoder.minimum_frames, -1, -1)
     assert encoder(clip).shape[2] >= 1
     if encoder.minimum_frames > 1:
-        with pytest.raises(ValueError, match=f"at least {encoder.minimum_frames} frames"):
+        with pytest.raises(ValueError, match=f"takes {encoder.minimum_frames} or more frames"):
             encoder(clip[:, :, 1:])
 
 

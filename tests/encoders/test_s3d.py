@@ -48,11 +48,11 @@ def test_its_statistics_follow_in_the_runs_of_today() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "got"),
-    [((4, 17, 17), "4 frames of 17 x 17"), ((5, 16, 17), "of 16 x 17"), ((5, 17, 16), "of 17 x 16")],
+    [((4, 17, 17), "4 of 17 x 17"), ((5, 16, 17), "of 16 x 17"), ((5, 17, 16), "of 17 x 16")],
 )
 def test_a_clip_too_small_is_refused_with_the_smallest(shape: tuple[int, int, int], got: str) -> None:
     encoder = S3D().eval()
     with torch.no_grad():
         assert encoder(torch.zeros(1, 3, 5, 17, 17)).shape == (1, 1024, 1, 1, 1)
-    with pytest.raises(ValueError, match=f"at least 5 frames of 17 x 17 pixels, but got .*{got}; lengthen"):
+    with pytest.raises(ValueError, match=f"5 or more frames of at least 17 x 17 pixels, but got .*{got}; lengthen"):
         encoder(torch.zeros(1, 3, *shape))
