@@ -19,7 +19,7 @@ from selfsup.data.index import VideoInfo
 from selfsup.data.object_window import ObjectWindow
 from selfsup.data.reader import VideoReader
 from selfsup.data.sampling import Prepared
-from selfsup.data.synthetic_annotations import read_masks
+from selfsup.data.true_masks import read_masks
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ForegroundClip:
     """ "clip" uint8 (C, 1, H, W), "mask" float32 (1, 1, H, W) in [0, 1], and "truth" like it where it is known.
 
     The frame is drawn from all that are fit to learn from. Labels that are not kept are made at once, which takes as
-    long as the labeller does; `prepare` makes them beforehand. The truth is that of videos of `write_synthetic`.
+    long as the labeller does; `prepare` makes them beforehand. The truth is that of `read_masks`.
 
     Args:
         labels: of which frames there are labels, and where.

@@ -30,10 +30,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfsup.data.cache import cache_folder
-from selfsup.data.synthetic_annotations import Annotations, annotations_path, read_annotations
+from selfsup.data.synthetic_annotations import Annotations, read_annotations
 from selfsup.data.synthetic_scenes import ACTIONS, JERK_SECONDS, Timetable, draw_scene
 from selfsup.data.synthetic_sounds import SOUND_OF_SURFACE, draw_sound
 from selfsup.data.synthetic_surfaces import OBJECTS, SURFACES
+from selfsup.data.true_masks import annotations_path
 
 __all__ = ["Annotations", "cached_synthetic", "read_annotations", "write_synthetic"]
 

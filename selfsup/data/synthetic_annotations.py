@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from selfsup.data.true_masks import annotations_path
+
 
 @dataclass(frozen=True)
 class Annotations:
@@ -40,11 +42,6 @@ class Annotations:
     event_phase: NDArray[np.float32]
 
 
-def annotations_path(video: Path) -> Path:
-    """Where the annotations of `ROOT/videos/LABEL/NUMBER.mp4` lie."""
-    return video.parents[2] / "annotations" / f"{video.stem}.npz"
-
-
 def read_annotations(video: Path) -> Annotations:
     """What is true of a video written by `write_synthetic`, from the annotations beside it.
 
@@ -59,15 +56,6 @@ def read_annotations(video: Path) -> Annotations:
         parts, motion = file["parts"], file["motion"]
         known = {name: file[name] for name in ("phase", "gain", "event_seconds", "event_phase")}
     return Annotations(masks=parts > 0, parts=parts, flow=flow_of(parts, motion), **known)
-
-
-def read_masks(video: Path) -> NDArray[np.bool_] | None:
-    """The masks (T, H, W) alone, in a fraction of the time; None where the video has no annotations."""
-    video = Path(video).absolute()
-    if len(video.parents) < 3 or not annotations_path(video).exists():
-        return None
-    with np.load(annotations_path(video), allow_pickle=False) as file:
-        return file["parts"] > 0 if "parts" in file else None  # another data set may have a file of that name
 
 
 def flow_of(parts: NDArray[np.uint8], motion: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -22,8 +22,8 @@ from selfsup.data.object_window import ObjectWindow
 from selfsup.data.reader import VideoReader
 from selfsup.data.sampling import PreparedSampler, UniformSampler
 from selfsup.data.synthetic import read_annotations
-from selfsup.data.synthetic_annotations import read_masks
 from selfsup.data.transforms import evaluation_crop, train_crop
+from selfsup.data.true_masks import read_masks
 from tests.data.moving import HEIGHT, WIDTH, moving_square
 from tests.media import write_video
 

@@ -18,7 +18,7 @@ from selfsup.data.index import VideoInfo
 from selfsup.data.reader import VideoReader
 from selfsup.data.sampling import UniformSampler
 from selfsup.data.synthetic import cached_synthetic
-from selfsup.data.synthetic_annotations import read_masks
+from selfsup.data.true_masks import read_masks
 from selfsup.data.videos import manifest
 from selfsup.encoders.c3d import C3D
 from selfsup.encoders.caffenet import CaffeNet

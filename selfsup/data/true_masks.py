@@ -1,0 +1,26 @@
+"""Which pixels truly are foreground, for videos that know it: masks in a file beside the video.
+
+`ROOT/videos/FOLDER/NAME.mp4` has them in `ROOT/annotations/NAME.npz`, as uint8 "parts" (T, H, W), 0 the background.
+Synthetic videos are written so, and DAVIS is packed so.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def annotations_path(video: Path) -> Path:
+    """Where the annotations of `ROOT/videos/FOLDER/NAME.mp4` lie."""
+    return video.parents[2] / "annotations" / f"{video.stem}.npz"
+
+
+def read_masks(video: Path) -> NDArray[np.bool_] | None:
+    """The masks (T, H, W) of all frames; None where the video has none."""
+    video = Path(video).absolute()
+    if len(video.parents) < 3 or not annotations_path(video).exists():
+        return None
+    with np.load(annotations_path(video), allow_pickle=False) as file:
+        return file["parts"] > 0 if "parts" in file else None  # another data set may have a file of that name
