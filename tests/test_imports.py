@@ -53,7 +53,10 @@ NOT_TASKS = {"selfsup.tasks", *(f"selfsup.tasks.{name}" for name in ("answers", 
 ONLY_IN = {
     "hydra": VERBS | {"selfsup.weights"},
     "omegaconf": VERBS | {"selfsup.weights"},
-    "av": {f"selfsup.data.{name}" for name in ("reader", "decoders", "frame_table", "sound", "synthetic", "shards")},
+    "av": {
+        f"selfsup.data.{name}"
+        for name in ("reader", "decoders", "frame_table", "sound", "synthetic", "davis", "shards")
+    },
     "decord": {"selfsup.data.decoders"},
     "torchcodec": {"selfsup.data.decoders"},
     "pytorch_lightning": VERBS | {"selfsup.tasks.task", "selfsup.data.resumable", "selfsup.callbacks."},

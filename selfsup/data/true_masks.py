@@ -1,7 +1,7 @@
 """Which pixels truly are foreground, for videos that know it: masks in a file beside the video.
 
-`ROOT/videos/FOLDER/NAME.mp4` has them in `ROOT/annotations/NAME.npz`, as uint8 "parts" (T, H, W), 0 the background.
-Synthetic videos are written so, and DAVIS is packed so.
+`ROOT/videos/FOLDER/NAME.mp4` has them in `ROOT/annotations/NAME.npz`: synthetic videos as uint8 "parts" (T, H, W), 0
+the background; others as `write_masks` writes them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,19 @@ def annotations_path(video: Path) -> Path:
     return video.parents[2] / "annotations" / f"{video.stem}.npz"
 
 
+def write_masks(video: Path, masks: NDArray[np.bool_]) -> None:
+    """Keeps the masks (T, H, W) of a video where `read_masks` finds them, eight pixels a byte; makes the folder."""
+    path = annotations_path(video)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, mask_bits=np.packbits(masks, axis=2), width=np.array(masks.shape[2]))
+
+
 def read_masks(video: Path) -> NDArray[np.bool_] | None:
     """The masks (T, H, W) of all frames; None where the video has none."""
     video = Path(video).absolute()
     if len(video.parents) < 3 or not annotations_path(video).exists():
         return None
     with np.load(annotations_path(video), allow_pickle=False) as file:
+        if "mask_bits" in file:
+            return np.unpackbits(file["mask_bits"], axis=2, count=int(file["width"])).view(np.bool_)
         return file["parts"] > 0 if "parts" in file else None  # another data set may have a file of that name

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from selfsup.data.davis import davis
 from selfsup.data.listing import (
     VIDEO_SUFFIXES,
     Listing,
@@ -32,6 +33,7 @@ from selfsup.data.synthetic import cached_synthetic
 __all__ = [
     "Listing",
     "Video",
+    "davis",
     "folder",
     "hmdb51",
     "kinetics",
