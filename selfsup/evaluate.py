@@ -1,7 +1,7 @@
 """Measures what an encoder knows: `selfsup evaluate encoder.path=… data=… [key=value …]`.
 
 `selfsup evaluate compare A.json B.json` prints the paired differences of two evaluations; several seeds of each are
-averaged first, `A0.json,A1.json B0.json,B1.json`.
+averaged first, `A0.json,A1.json B0.json,B1.json`. `selfsup evaluate foreground …` is `selfsup.evaluate_foreground`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from selfsup import weights
+from selfsup import evaluate_foreground, weights
 from selfsup.callbacks.quarantine import Quarantine
 from selfsup.data.catalogue import SPLITS, SpanCatalogue
 from selfsup.data.clips import ViewSampler
@@ -221,6 +221,10 @@ def _main(config: DictConfig) -> None:
 
 def main() -> None:
     """Entry point; see `in_one_sentence` for how it ends."""
+    if sys.argv[1:2] == ["foreground"]:
+        del sys.argv[1]
+        evaluate_foreground.main()
+        return
     if sys.argv[1:2] != ["compare"]:
         _main()
         return

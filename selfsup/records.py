@@ -40,13 +40,13 @@ def protocol_of(config: DictConfig, data: ResumableDataModule, seen: int, how: M
     `how` is what else they hang on: parts of the configuration, and plain values.
     """
     held_out = data.catalogue.reported
-    listed = Path(str(data.source["manifest"])) if "manifest" in data.source else None
+    dataset, checksum = _listed(data)
     clips, crops = data.views(held_out)
     named = {"num_segments", "num_frames"} & set(config.clips.evaluation)
     frames = data.frames or (int(config.clips.evaluation[named.pop()]) if named else None)
     return Protocol(
-        dataset=HydraConfig.get().runtime.choices["data"] if listed is None else listed.absolute().parent.name,
-        checksum=file_checksum(listed) if listed is not None and listed.exists() else None,
+        dataset=dataset,
+        checksum=checksum,
         split=held_out,
         groups_kept=data.catalogue.grouped,
         clips=clips,
@@ -64,6 +64,38 @@ def protocol_of(config: DictConfig, data: ResumableDataModule, seen: int, how: M
         settings=settings_of({**how, "clips": None if data.frames else config.clips, "stretch": data.stretch}),
         commit=git_commit(),
     )
+
+
+def foreground_protocol(config: DictConfig, data: ResumableDataModule, seen: int, how: Mapping[str, Any]) -> Protocol:
+    """How foreground is measured on `seen` videos, whole, of `config.split`; `how` is what else J hangs on."""
+    dataset, checksum = _listed(data)
+    keys = ("short_side_pixels", "max_frames", "threshold")
+    return Protocol(
+        dataset=dataset,
+        checksum=checksum,
+        split=config.split or "all",
+        groups_kept=data.catalogue.grouped,
+        clips=1,
+        crops=1,
+        level="video",
+        input_size=None,
+        decoder="pyav",
+        decoder_version=importlib.metadata.version(DISTRIBUTIONS["pyav"]),
+        videos_seen=seen,
+        videos_refused=sum(config.split in (None, left.video.split) for left in data.catalogue.left_out),
+        seeds=(config.seed,),
+        label_fraction=0.0,
+        settings=settings_of({**how, **{key: config[key] for key in keys}}),
+        commit=git_commit(),
+    )
+
+
+def _listed(data: ResumableDataModule) -> tuple[str, str | None]:
+    """The name of the data set, and the checksum of the file that lists its videos, if one does."""
+    if "manifest" not in data.source:
+        return HydraConfig.get().runtime.choices["data"], None
+    listed = Path(str(data.source["manifest"]))
+    return listed.absolute().parent.name, file_checksum(listed) if listed.exists() else None
 
 
 def settings_of(how: Mapping[str, Any]) -> str:

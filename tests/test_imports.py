@@ -30,7 +30,9 @@ ROOT = {
     "selfsup",
     "selfsup.__main__",
     "selfsup.evaluate",
+    "selfsup.evaluate_foreground",
     "selfsup.extract",
+    "selfsup.network_labeller",
     "selfsup.precision",
     "selfsup.prepare",
     "selfsup.records",
@@ -42,6 +44,8 @@ VERBS = {
     "selfsup.__main__",
     "selfsup.train",
     "selfsup.evaluate",
+    "selfsup.evaluate_foreground",
+    "selfsup.network_labeller",
     "selfsup.prepare",
     "selfsup.extract",
     "selfsup.stream",
@@ -68,7 +72,7 @@ ONLY_IN = {
     "pandas": set(),
     "cv2": {"selfsup.data.flow"},
     "skimage": {"selfsup.data.superpixels"},
-    "pickle": {"selfsup.encoders.state_dict", "selfsup.data.flow"},  # for its error
+    "pickle": {"selfsup.encoders.state_dict", "selfsup.data.flow", "selfsup.network_labeller"},  # for its error
 }
 
 

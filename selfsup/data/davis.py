@@ -167,8 +167,8 @@ def _pack(sequence: _Sequence, path: Path) -> None:
             masks.append(_mask(mask))
             if not size == masks[-1].shape == masks[0].shape:
                 raise ValueError(
-                    f"{printable(picture)}: {size[1]} x {size[0]} pixels, its mask {_size(masks[-1])}, the first mask of "
-                    f"the sequence {_size(masks[0])}; all must be of one size: fetch the sequence again"
+                    f"{printable(picture)}: {size[1]} x {size[0]} pixels, its mask {_size(masks[-1])}, the first mask "
+                    f"of the sequence {_size(masks[0])}; all must be of one size: fetch the sequence again"
                 )
             packet.stream, packet.time_base = stream, Fraction(1, FPS)
             packet.pts = packet.dts = number
@@ -181,7 +181,7 @@ def _pack(sequence: _Sequence, path: Path) -> None:
 def _opened(path: Path, codec: str, kind: str) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """A file of one picture; ValueError where it is of another kind."""
     try:
-        with av.open(str(path)) as source:
+        with av.open(str(path), options={"pattern_type": "none"}) as source:  # % is a letter like any other
             found = [stream for stream in source.streams.video if stream.codec_context.name == codec and stream.width]
             if not found:
                 raise ValueError(f"{printable(path)}: no {kind} file, whatever its name says; fetch the sequence again")

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,13 @@ from selfsup.evaluation.protocol import Protocol, from_fields
 FORMAT = 1
 
 
-def write_figures(path: Path, figures: Iterable[Figure]) -> None:
-    """Writes `evaluation.json`: {"format": 1, "figures": […]}; a file is there whole or not at all."""
+def write_figures(path: Path, figures: Iterable[Figure], more: Mapping[str, Any] | None = None) -> None:
+    """Writes `evaluation.json`: {"format": 1, "figures": […]}; a file is there whole or not at all.
+
+    `more` stands beside the figures, and is not read again.
+    """
     text = json.dumps(
-        {"format": FORMAT, "figures": [asdict(figure) for figure in figures]},
+        {"format": FORMAT, "figures": [asdict(figure) for figure in figures], **(more or {})},
         indent=1,
         ensure_ascii=False,
         allow_nan=False,

@@ -40,7 +40,7 @@ def splits(listing: Listing) -> dict[str, str | None]:
 
 @pytest.mark.parametrize(("between", "value"), [("", 255), ("480p", 1)])
 def test_both_years_read_as_their_pictures_do(tmp_path: Path, between: str, value: int) -> None:
-    root = write_davis(tmp_path / "DAVIS", ["bear"], between=between, value=value)
+    root = write_davis(tmp_path / "DAVIS %03d", ["bear"], between=between, value=value)
     (video,) = davis(root).videos
     assert (video.label, video.group, video.split) == (None, "bear", None)
     with VideoReader(video.path) as reader:
