@@ -31,6 +31,7 @@ from selfsup.data.consensus import without_small_blobs
 from selfsup.data.foreground import Labels, Rejection
 from selfsup.data.motion_residual import MotionResidual
 from selfsup.data.unlc import Unlc
+from selfsup.evaluation.foreground import constant_masks, region_similarity
 from selfsup.verb import CONFIGURATION
 
 LABELLERS = {
@@ -56,22 +57,6 @@ def load(root: Path, sequence: str, count: int | None) -> tuple[Tensor, NDArray[
     truths = sorted((root / "Annotations" / sequence).iterdir())[:count]
     frames = torch.stack([decode_image(str(path), ImageReadMode.RGB) for path in pictures])
     return frames, np.stack([decode_image(str(path), ImageReadMode.GRAY)[0].numpy() > 127 for path in truths])
-
-
-def region_similarity(masks: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """J of DAVIS: masks and truth (T, H, W); the first and the last frame do not count, two empty masks agree."""
-    masks, truth = masks[1:-1], truth[1:-1]
-    union = (masks | truth).sum(axis=(1, 2))
-    return float(np.where(union == 0, 1.0, (masks & truth).sum(axis=(1, 2)) / np.maximum(union, 1)).mean())
-
-
-def trivial_rows(shape: tuple[int, ...]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Masks (T, H, W) that look at nothing."""
-    yield "all foreground", np.ones(shape, bool)
-    box = np.zeros(shape, bool)
-    height, width = shape[1:]
-    box[:, height // 4 : -(height // 4), width // 4 : -(width // 4)] = True
-    yield "centre box, half of each side", box
 
 
 def step_rows(frames: Tensor) -> Iterator[tuple[str, NDArray[np.float32]]]:
@@ -130,7 +115,7 @@ def measure_labellers(options: argparse.Namespace, sequences: list[str]) -> dict
     rows: dict[str, dict[str, Any]] = {}
     for sequence in sequences:
         frames, truth = load(options.root, sequence, options.frames)
-        for name, mask in trivial_rows(truth.shape):
+        for name, mask in constant_masks(truth.shape).items():
             row = rows.setdefault(name, {"J": {}, "seconds": 0.0, "frames": 0, "rejected": {}})
             row["J"][sequence] = [region_similarity(mask, truth)] * len(THRESHOLDS)
             row["frames"] += len(frames)

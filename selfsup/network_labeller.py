@@ -75,7 +75,9 @@ def _read_config(folder: Path) -> DictConfig:
     wanted = f"{MotionSegmentation.__module__}.{MotionSegmentation.__qualname__}"
     found = OmegaConf.select(config, "task._target_")
     if not isinstance(config, DictConfig) or found != wanted or "encoder" not in config or "data" not in config:
-        raise ValueError(f"{folder}: a run of {found}, which knows no foreground; give one of task=motion_segmentation")
+        raise ValueError(
+            f"{folder}: a run of {found or 'no task'}, which tells no foreground; give one of task=motion_segmentation"
+        )
     return config
 
 
