@@ -24,6 +24,7 @@ import pytest
 from selfsup.__main__ import main as selfsup_main
 from selfsup.data.index import build_index
 from selfsup.data.synthetic import cached_synthetic
+from tests.davis import write_davis
 
 PROJECT = Path(__file__).parents[1]
 PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").glob("*.md"))]
@@ -46,6 +47,8 @@ STORED = (
 )
 LABELS = "task.sampler.labels.short_side_pixels=64 task.sampler.labels.fps=5 task.sampler.labels.minimum_confidence=0"
 QUICK_LABELS = f"foreground=flow_threshold {LABELS}"
+DAVIS = "data=davis data.root=DAVIS"
+UNSEEN = "'data.videos.test_sequences=[goat,dog]'"
 RECOGNISE = "python train.py task=action_recognition"
 FOLDER = "encoder.path=runs/mine/encoder.safetensors data=folder data.root=VIDEOS"
 WORDS = "python train.py -m seed=0,1,2 experiment=short_clips_recognition data=manifest data.manifest=VIDEOS.csv"
@@ -121,6 +124,13 @@ KNOWN = {
     "selfsup train experiment=watching_objects_move data=folder data.root=VIDEOS": Known(
         f"{SMALL} {QUICK_LABELS} data.size_pixels=64", slow=True
     ),
+    f"selfsup evaluate foreground foreground=unlc {DAVIS}": Known(f"{READ} short_side_pixels=120"),
+    (
+        SEGMENT := f"python train.py task=motion_segmentation {DAVIS} {UNSEEN} data.stretch=true "
+        "hydra.run.dir=runs/mine/segmenter"
+    ): Known(f"{SMALL} foreground=flow_threshold task.sampler.labels.short_side_pixels=120"),
+    f"selfsup evaluate foreground foreground=network foreground.run=runs/mine/segmenter {DAVIS} {UNSEEN} "
+    "split=test": Known(f"{READ} short_side_pixels=120"),
     "python train.py 'task.augment=[{_target_: selfsup.data.transforms.SpatialJitter, pixels: 4}]'": Known(SYNTHETIC),
     "python train.py 'task.augment=[{_target_: selfsup.data.transforms.ChannelSplitting, probability: 0.5}]'": Known(
         SYNTHETIC, slow=True
@@ -184,7 +194,11 @@ KNOWN = {
 
 
 # Files that one command leaves for another.
-MADE_BY = {"runs/mine/extracted/features.h5": EXTRACT, "runs/mine/evaluated/evaluation.json": EVALUATE}
+MADE_BY = {
+    "runs/mine/extracted/features.h5": EXTRACT,
+    "runs/mine/evaluated/evaluation.json": EVALUATE,
+    "runs/mine/segmenter": SEGMENT,
+}
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -245,6 +259,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, synthetic_manifest: Path
     (root / "hmdb51_splits").mkdir()
     for label, rows in hmdb51.items():
         (root / "hmdb51_splits" / f"{label}_test_split1.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    write_davis(root / "DAVIS", ["bear", "camel", "dog", "goat"])
     # Written and indexed here in one go, so that no command has to start processes for it.
     folders = [*(root / name for name in ("VIDEOS", "UCF-101", "hmdb51", "kinetics")), synthetic_48()]
     files = [file for folder in folders for file in sorted(folder.rglob("*")) if file.suffix in (".mp4", ".avi")]
