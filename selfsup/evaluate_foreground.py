@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import hydra
@@ -32,7 +33,7 @@ from selfsup.data.foreground_labels import told
 from selfsup.data.index import VideoInfo
 from selfsup.data.sampling import UniformSampler
 from selfsup.data.true_masks import read_masks
-from selfsup.data.videos import printable
+from selfsup.data.videos import Listing, printable
 from selfsup.evaluation.figure import Answers, Figure, accuracy_figure
 from selfsup.evaluation.foreground import (
     LEAST_FRAMES,
@@ -98,10 +99,7 @@ def evaluate_foreground(config: DictConfig, folder: Path) -> list[Figure]:
     console = Console(markup=False, highlight=False)
     torch.set_num_threads(1)  # threads that wait for one another would be counted as work
     rows = rows_of(config)
-    # Where nothing is tested apart no split is made, and one video is enough.
-    fractions = {} if config.split else {"fractions": {"train": 1.0}}
-    data: VideoDataModule = instantiate(config.data, _partial_=True)(sampler=UniformSampler(1), **fractions)
-    data.setup()
+    data = read_data(config)
     for note in data.catalogue.notes:
         console.print(f"  {note}", soft_wrap=True)
     data.catalogue.write_left_out(folder / "left_out.json")
@@ -142,11 +140,27 @@ def check_settings(config: DictConfig) -> None:
         raise ValueError(f"threshold={config.threshold}: give 0 or more, and less than 1")
 
 
+def read_data(config: DictConfig) -> VideoDataModule:
+    """The videos; where all are wanted, whatever splits they have, they are one."""
+    make = instantiate(config.data, _partial_=True)
+    if config.split is None:
+        make = partial(make, videos=partial(undivided, make.keywords["videos"]), fractions={"train": 1.0})
+    data: VideoDataModule = make(sampler=UniformSampler(1))
+    data.setup()
+    return data
+
+
+def undivided(videos: Callable[..., Listing], **source: str) -> Listing:
+    """What `videos` lists, without splits."""
+    listing = videos(**source)
+    return Listing([replace(video, split=None) for video in listing.videos], listing.notes)
+
+
 def rows_of(config: DictConfig) -> list[Row]:
     """The chosen labeller first, then the baseline, where it is another one."""
     choices = HydraConfig.get().runtime.choices
     rows = [Row(choices["foreground"], instantiate(config.foreground))]
-    baseline = instantiate(config.baseline) if config.get("baseline") is not None else None
+    baseline = instantiate(config.get("baseline"))  # none after ~foreground@baseline
     if baseline is not None and settings_of(baseline) != settings_of(rows[0].labeller):
         rows.append(Row(f"baseline {choices['foreground@baseline']}", baseline))
     return rows + [Row(name) for name in constant_masks((1, LEAST_PIXELS, LEAST_PIXELS))]

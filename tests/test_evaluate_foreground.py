@@ -142,6 +142,30 @@ def test_synthetic_videos_have_true_masks_too(
     assert 0 < float(cells(printed)["mean"][0]) < 100
 
 
+def test_all_videos_are_measured_whatever_their_splits(call: Call, root: Path, tmp_path: Path) -> None:
+    """As of a copy of DAVIS that holds its lists but the val sequences alone, and others."""
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    (copy / "ImageSets" / "2016").mkdir(parents=True)
+    (copy / "ImageSets" / "2016" / "train.txt").write_text("bus\n")
+    (copy / "ImageSets" / "2016" / "val.txt").write_text("dog\ngoat\n")
+    code, printed, errors = call(*QUICK, "data=davis", f"data.root={copy}", "max_frames=3")
+    assert code == 0, errors
+    assert [name for name in NAMES if name in cells(printed)] == NAMES
+    assert "DAVIS: 1 of 3 sequences are not on disk (bus)" in printed
+
+
+def test_one_video_has_no_interval(call: Call, tmp_path: Path) -> None:
+    one = write_davis(tmp_path / "one", ["bear"])
+    code, printed, errors = call(
+        *QUICK, "foreground.threshold_pixels=2", "data=davis", f"data.root={one}", "~foreground@baseline"
+    )
+    assert code == 0, errors
+    table = cells(printed)
+    assert table["95 % interval"] == ["", "", ""]
+    assert float(table["mean"][0]) == float(table["bear"][0]) > 60
+
+
 def test_training_on_davis_tells_the_iou_with_true_masks(trained: Path) -> None:
     summary = json.loads((trained / "summary.json").read_text())
     assert {row["figure"] for row in summary["figures"]} == {"iou", "iou, truth"}
