@@ -31,7 +31,7 @@ from selfsup.data.true_masks import write_masks
 
 FPS = 24  # of all sequences; the pictures themselves have no times
 VERSION = 1  # of what is packed; part of the key of the cache
-LISTS = ("2016", "480p")  # folders of ImageSets
+LISTS = ("2016", "480p", "2017")  # folders of ImageSets; the second has lists of pictures
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class _Sequence:
 def davis(root: str | os.PathLike[str], test_sequences: Sequence[str] | None = None) -> Listing:
     """The sequences of DAVIS 2016 or 2017, each a group of its own, without labels.
 
-    Where ImageSets/2016 or ImageSets/480p have train.txt and val.txt, sequences of the first are "train" and of the
+    Where ImageSets/2016, 480p or 2017 have train.txt and val.txt, sequences of the first are "train" and of the
     second, on which figures are published, "test"; the others have no split.
 
     Args:

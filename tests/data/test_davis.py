@@ -100,6 +100,11 @@ def test_it_is_packed_once_and_the_same_bytes_each_time(root: Path, cache: Path)
 
 def test_lists_name_the_splits(root: Path) -> None:
     assert splits(davis(root)) == dict.fromkeys(NAMES)
+    newest = root / "ImageSets" / "2017"
+    newest.mkdir(parents=True)
+    (newest / "train.txt").write_text("bear\ngoat\n")
+    (newest / "val.txt").write_text("dog\n")
+    assert splits(davis(root)) == {"bear": "train", "camel": None, "dog": "test", "goat": "train"}
     lists = root / "ImageSets" / "480p"
     lists.mkdir(parents=True)
     row = "/JPEGImages/480p/{0}/{1:05d}.jpg /Annotations/480p/{0}/{1:05d}.png\n"
