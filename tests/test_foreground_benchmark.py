@@ -1,4 +1,4 @@
-"""benchmarks/foreground.py: the labellers on two real sequences."""
+"""benchmarks/foreground.py and foreground_stages.py: the labellers on real sequences."""
 
 import json
 import runpy
@@ -38,3 +38,17 @@ def test_two_sequences_of_davis(
     same = rows["steps"]["+ the picture asked, small blobs away (`motion_residual`)"]["J"]
     assert {sequence: same[sequence][1] for sequence in SEQUENCES} == pytest.approx(found, abs=0.02)
     assert len(list(tmp_path.glob("*.png"))) == 2
+
+
+@pytest.mark.slow
+def test_stages_do_the_same_work_as_an_obvious_implementation(
+    real_videos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = SCRIPT.with_name("foreground_stages.py")
+    root = real_videos / "davis2016_val_240p"
+    monkeypatch.setattr(sys, "argv", [script.name, "--root", str(root), "--frames", "10"])
+    runpy.run_path(str(script))["main"]()
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(result["ours"]) == set(result["obvious"])
+    assert result["frames"] == 10
+    assert result["difference"] < 0.01

@@ -179,6 +179,9 @@ KNOWN = {
     "python benchmarks/foreground.py --root DAVIS --frames 12 --labellers --steps": Known(
         elsewhere="tests/test_foreground_benchmark.py"
     ),
+    "python benchmarks/foreground_stages.py --root DAVIS --frames 20": Known(
+        elsewhere="tests/test_foreground_benchmark.py"
+    ),
     "python benchmarks/training.py --steps 40 --repeats 5": Known(
         "--steps 5 --repeats 1 data.size_pixels=32 data.batch_size=2", process=True, slow=True
     ),
