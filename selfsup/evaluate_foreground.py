@@ -22,7 +22,6 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor
-from torchvision.io import write_png
 from torchvision.transforms.v2 import functional as F
 from torchvision.utils import make_grid
 
@@ -117,7 +116,7 @@ def evaluate_foreground(config: DictConfig, folder: Path) -> list[Figure]:
         if row.labeller is not None
     ]
     write_figures(folder / "foreground.json", figures, {"labellers": labellers})
-    write_png(picture, str(folder / "foreground.png"))
+    F.to_pil_image(picture).save(folder / "foreground.png")
     text = f"{markdown(table_of(rows, figures, videos.shown))}\n{to_markdown(figures)}\n{rejections(rows)}"
     (folder / "foreground.md").write_text(text, encoding="utf-8")
     print_table(table_of(rows, figures, videos.shown, SHOWN), console)

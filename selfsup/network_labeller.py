@@ -91,7 +91,7 @@ def _load(config: DictConfig, folder: Path) -> MotionSegmentation:
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path}: not a readable checkpoint ({reason}); copy it again, or train again") from error
-    config.task.sampler = None  # the labels that taught it are of no use here
+    config.task.sampler = config.task.picture_sampler = None  # the labels that taught it are of no use here
     with torch.random.fork_rng(devices=[]):  # loading leaves the seed of the run alone
         task: MotionSegmentation = instantiate(config.task, _partial_=True)(encoder=instantiate(config.encoder))
     if difference := explain_mismatch(shapes(task.state_dict()), shapes(state)):

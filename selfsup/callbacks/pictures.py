@@ -8,19 +8,19 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torchvision.io import write_png
+from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
 
 
 class Pictures(pl.Callback):
-    """Writes `pictures/epoch-0004.png` into the run's folder: a row an example of the first validation batch.
+    """Writes `pictures/epoch-0004.png` into the run's folder: a row a held-out video, the same ones every time.
 
-    Only for tasks whose `pictures` shows something, and where there are validation videos.
+    Only for tasks that have a `picture_sampler`, and where there are validation videos.
 
     Args:
         folder: of the run.
         every_epochs: 1 for every epoch; the first is always shown.
-        examples: most rows.
+        examples: most rows; there are no more than a batch holds.
     """
 
     def __init__(self, folder: str, every_epochs: int = 5, examples: int = 8) -> None:
@@ -30,26 +30,30 @@ class Pictures(pl.Callback):
         self.folder = Path(folder) / "pictures"
         self.every_epochs = every_epochs
         self.examples = examples
+        self.batch: dict[str, Any] = {}
 
-    def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
-    ) -> None:
-        """Draws the first batch where it is time to."""
-        due = batch_idx == 0 and trainer.current_epoch % self.every_epochs == 0
-        if not due or trainer.sanity_checking or not trainer.is_global_zero or "clip" not in batch:
-            return
-        few = {name: value[: self.examples] for name, value in batch.items() if isinstance(value, Tensor)}
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draws the examples where it is time to."""
         task: Any = pl_module
-        columns = task.pictures(few)
-        if columns:
-            self._write(trainer, torch.stack(columns, dim=1).flatten(0, 1), len(columns))
+        due = trainer.current_epoch % self.every_epochs == 0 and not trainer.sanity_checking
+        if not due or not trainer.is_global_zero or task.picture_sampler is None:
+            return
+        if not self.batch:
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            self.batch = next(iter(data.clips("val", task.picture_sampler, self.examples)))
+        if "clip" not in self.batch:  # not one could be read; the end of the epoch says which failed
+            return
+        columns = task.pictures(
+            {name: value.to(task.device) for name, value in self.batch.items() if name != "failures"}
+        )
+        self._write(trainer, torch.stack(columns, dim=1).flatten(0, 1), len(columns))
 
     def _write(self, trainer: pl.Trainer, images: Tensor, columns: int) -> None:
         """Images (N, 3, H, W) in [0, 1], row by row."""
         picture = (make_grid(images.float().cpu(), nrow=columns) * 255).round().byte()
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"epoch-{trainer.current_epoch:04d}.png"
-        write_png(picture, str(path))
+        to_pil_image(picture).save(path)
         logger: Any  # Lightning's base class has neither method
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):  # Weights & Biases

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from selfsup.data.flow import FlowAlgorithm, flow
+from selfsup.data.flow_fields import to_unit
 from selfsup.data.foreground_labels import ForegroundLabels
 from selfsup.data.index import VideoInfo
 from selfsup.data.object_window import ObjectWindow
@@ -26,18 +28,22 @@ from selfsup.data.true_masks import read_masks
 class ForegroundClip:
     """ "clip" uint8 (C, 1, H, W), "mask" float32 (1, 1, H, W) in [0, 1], and "truth" like it where it is known.
 
+    With `flow` there is "flow" (2, 1, H, W) too, from the frame to the next; see `selfsup.data.flow_fields.to_unit`.
+
     The frame is drawn from all that are fit to learn from. Labels that are not kept are made at once, which takes as
     long as the labeller does; `prepare` makes them beforehand. The truth is that of `read_masks`.
 
     Args:
         labels: of which frames there are labels, and where.
         window: the square that is cut out around the object; null: the whole frame.
+        flow: the algorithm, where flow is to be shown; no task learns from it.
 
     Raises ValueError in use for a video without a frame to learn from, and OSError where labels cannot be kept.
     """
 
     labels: ForegroundLabels
     window: ObjectWindow | None = None
+    flow: FlowAlgorithm | None = None
 
     def refuse(self, info: VideoInfo) -> str | None:
         return self.labels.refuse(info)
@@ -60,8 +66,12 @@ class ForegroundClip:
         assert labels is not None, "the draw has read them"
         size = list(frame.shape[-2:])
         example = {"clip": frame, "mask": F.resize(labels.masks, size, antialias=True).clamp(0, 1)}
+        number = int(np.abs(video.times_seconds - seconds).argmin())
+        if self.flow is not None:
+            first = min(number, len(video.times_seconds) - 2)  # the last frame has no next one
+            pair = video.frames(video.times_seconds[first : first + 2].tolist())
+            example["flow"] = to_unit(flow(pair, self.flow))[0]
         if (masks := read_masks(info.path)) is not None:
-            number = int(np.abs(video.times_seconds - seconds).argmin())
             example["truth"] = F.resize(torch.from_numpy(masks[number]).float()[None], size, antialias=True)
         if self.window is not None:
             top, left, side = self.window(example["mask"][0], generator)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torchvision.utils import flow_to_image
 
 from selfsup.data.sampling import ClipSampler
 from selfsup.encoders.encoder import Encoder
@@ -59,6 +60,7 @@ class MotionSegmentation(Task):
         encoder, sampler, optimizer, schedule, augment: see `Task`.
         grid, width, bottleneck, mask_pixels: see `MaskDecoder`.
         foreground_above, background_below: labels, in [0, 1], that are sure. Pixels between teach nothing.
+        picture_sampler: see `Task`.
 
     Raises ValueError where the two bounds are not in order within [0, 1].
     """
@@ -79,6 +81,7 @@ class MotionSegmentation(Task):
         mask_pixels: int = 56,
         foreground_above: float = 0.7,
         background_below: float = 0.4,
+        picture_sampler: ClipSampler | None = None,
     ) -> None:
         super().__init__(encoder, sampler, optimizer, schedule, augment)
         if not 0 <= background_below <= foreground_above <= 1:
@@ -89,6 +92,7 @@ class MotionSegmentation(Task):
         self.mask_pixels = mask_pixels
         self.foreground_above = foreground_above
         self.background_below = background_below
+        self.picture_sampler = picture_sampler
         self.decoder = MaskDecoder(encoder.dim, grid, width, bottleneck, mask_pixels)
         self.chance: dict[str, float] = {"iou": 0.0}  # no foreground at all; told by the test
         self.register_buffer("label_sum", torch.zeros(mask_pixels, mask_pixels))
@@ -129,13 +133,16 @@ class MotionSegmentation(Task):
 
     @torch.no_grad()
     def pictures(self, batch: dict[str, Tensor]) -> list[Tensor]:
-        """Frame, label, answer, and the true mask where there is one."""
+        """Frame, flow where there is any, label, answer, and the true mask where there is one."""
         answer = self(self.prepare(batch["clip"])).float().sigmoid()[:, None]
         frame = batch["clip"][:, :, 0].float() / 255
         masks = [batch["mask"][:, :, 0].float(), answer]
         if "truth" in batch:
             masks.append(batch["truth"][:, :, 0].float())
-        return [frame, *(F.interpolate(mask, frame.shape[-2:]).expand_as(frame) for mask in masks)]
+        shown = [frame]
+        if "flow" in batch:  # each on its own scale
+            shown.append(torch.stack([flow_to_image(field) for field in batch["flow"][:, :, 0].float()]) / 255)
+        return [*shown, *(F.interpolate(mask, frame.shape[-2:]).expand_as(frame) for mask in masks)]
 
     def on_test_end(self) -> None:
         """What a guess scores is known now."""

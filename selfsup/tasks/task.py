@@ -37,12 +37,14 @@ class Task(pl.LightningModule):
         details: what else a run's summary should hold, as JSON can.
         evaluation_sampler: names the clips of a held-out video whose answers are joined; None where held-out videos get
             the same question.
+        picture_sampler: draws the examples that `pictures` is given; None: there is nothing to show.
         probes: whether nearest neighbours and a linear probe are of interest after the training.
     """
 
     chance: Mapping[str, float] = {}
     details: Mapping[str, object] = {}
     evaluation_sampler: ViewSampler | None = None
+    picture_sampler: ClipSampler | None = None
     probes = True
 
     def __init__(
@@ -78,11 +80,11 @@ class Task(pl.LightningModule):
         """
 
     def pictures(self, batch: dict[str, Tensor]) -> list[Tensor]:
-        """Images (B, 3, H, W) in [0, 1], all of one size, that show a batch side by side; empty: nothing to show.
+        """Images (B, 3, H, W) in [0, 1], all of one size, that show a batch of `picture_sampler` side by side.
 
-        "clip" is as the data module gives it. A subclass may write it.
+        "clip" is as the data module gives it. Written by a subclass that sets `picture_sampler`.
         """
-        return []
+        raise NotImplementedError(f"{type(self).__name__}.pictures")  # abstract
 
     def normalize(self, clip: Tensor) -> Tensor:
         """Float clip (B, C, T, H, W) in [0, 1] to zero mean and unit deviation a channel."""

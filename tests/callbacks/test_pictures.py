@@ -1,5 +1,6 @@
 """Pictures of a task: a row an example, in files and to the loggers that take them, of tasks that show something."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from torch.utils.data import DataLoader
 from torchvision.io import read_image
 
 from selfsup.callbacks.pictures import Pictures
-from selfsup.data.sampling import UniformSampler
+from selfsup.data.dataset import collate
+from selfsup.data.sampling import ClipSampler, UniformSampler
 from selfsup.encoders.resnet import ResNet
 from selfsup.tasks.motion_segmentation import MotionSegmentation
+
+SHOWN = UniformSampler(1)
 
 
 class Kept(Logger):
@@ -38,18 +42,33 @@ class Kept(Logger):
     def log_hyperparams(self, *_: Any, **__: Any) -> None: ...
 
 
-def loader(truth: bool) -> DataLoader:
-    generator = torch.Generator().manual_seed(0)
-    example = {
-        "clip": torch.randint(0, 256, (3, 1, 32, 32), dtype=torch.uint8, generator=generator),
-        "mask": torch.ones(1, 1, 32, 32).half(),
-    }
-    if truth:
-        example["truth"] = torch.zeros(1, 1, 32, 32).half()
-    return DataLoader([example] * 4, batch_size=4)
+class Data(pl.LightningDataModule):
+    """Noise, all of it foreground by its label, on request with flow to the right and with nothing in truth."""
+
+    def __init__(self, flow: bool, truth: bool) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.example = {
+            "clip": torch.randint(0, 256, (3, 1, 32, 32), dtype=torch.uint8, generator=generator),
+            "mask": torch.ones(1, 1, 32, 32).half(),
+        }
+        if flow:
+            self.example["flow"] = torch.tensor([0.5, 0.0]).half().view(2, 1, 1, 1).expand(2, 1, 32, 32)
+        if truth:
+            self.example["truth"] = torch.zeros(1, 1, 32, 32).half()
+        self.asked: list[tuple[str, ClipSampler, int]] = []
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader([self.example] * 4, batch_size=4, collate_fn=collate)
+
+    val_dataloader = train_dataloader
+
+    def clips(self, split: str, sampler: ClipSampler, max_videos: int) -> DataLoader:
+        self.asked.append((split, sampler, max_videos))
+        return DataLoader([self.example] * max_videos, batch_size=4, collate_fn=collate)
 
 
-def run(folder: Path, task: pl.LightningModule, loggers: list[Logger], epochs: int = 3, truth: bool = True) -> None:
+def run(folder: Path, task: pl.LightningModule, data: Data, loggers: Sequence[Logger] = (), epochs: int = 3) -> None:
     torch.manual_seed(0)
     trainer = pl.Trainer(
         max_epochs=epochs,
@@ -61,46 +80,47 @@ def run(folder: Path, task: pl.LightningModule, loggers: list[Logger], epochs: i
         enable_model_summary=False,
         num_sanity_val_steps=1,
     )
-    trainer.fit(task, loader(truth), loader(truth))
+    trainer.fit(task, data)
 
 
-def built() -> MotionSegmentation:
+def built(shown: ClipSampler | None = SHOWN) -> MotionSegmentation:
+    optimizer = partial(torch.optim.SGD, lr=0.01)
     return MotionSegmentation(
-        ResNet(18), UniformSampler(1), partial(torch.optim.SGD, lr=0.01), grid=1, width=4, bottleneck=4
+        ResNet(18), UniformSampler(1), optimizer, grid=1, width=4, bottleneck=4, picture_sampler=shown
     )
 
 
-def test_frame_label_answer_and_truth_stand_side_by_side(tmp_path: Path) -> None:
-    loggers = [Kept(files=True), Kept(files=False)]
-    run(tmp_path, built(), list(loggers))
+def test_frame_flow_label_answer_and_truth_stand_side_by_side(tmp_path: Path) -> None:
+    loggers, data = [Kept(files=True), Kept(files=False)], Data(flow=True, truth=True)
+    run(tmp_path, built(), data, loggers)
+    assert data.asked == [("val", SHOWN, 3)], "the same examples every time"
     paths = sorted((tmp_path / "pictures").iterdir())
     assert [path.name for path in paths] == ["epoch-0000.png", "epoch-0002.png"]
     picture = read_image(str(paths[1]))
-    assert picture.shape == (3, 2 + 3 * 34, 2 + 4 * 34)  # 3 rows of 4 columns, 2 pixels apart
-    frame = next(iter(loader(True)))["clip"][0, :, 0]
-    assert torch.equal(picture[:, 36:68, 2:34], frame)
-    assert (picture[:, 2:34, 36:68] == 255).all()
-    assert not picture[:, 2:34, 104:136].any()
-    assert 0 < picture[:, 2:34, 70:102].float().mean() < 255
+    assert picture.shape == (3, 2 + 3 * 34, 2 + 5 * 34)  # 3 rows of 5 columns, 2 pixels apart
+    frame, flow, label, answer, truth = (picture[:, 36:68, 2 + 34 * n : 34 + 34 * n] for n in range(5))
+    assert torch.equal(frame, data.example["clip"][:, 0])
+    red, green, blue = flow.float().mean(dim=(1, 2))
+    assert red > 250, "to the right is red on the wheel"
+    assert max(green, blue) < 50
+    assert (label == 255).all()
+    assert 0 < answer.float().mean() < 255
+    assert not truth.any()
     assert [image[0] for image in loggers[0].images] == ["pictures"] * 2
     assert loggers[0].images[1][1] == [str(paths[1])]
     assert torch.equal(loggers[1].images[1][1], picture)
 
 
-def test_without_truth_there_are_three_columns(tmp_path: Path) -> None:
-    run(tmp_path, built(), [], epochs=1, truth=False)
+def test_without_flow_and_truth_there_are_three_columns(tmp_path: Path) -> None:
+    run(tmp_path, built(), Data(flow=False, truth=False), epochs=1)
     assert read_image(str(tmp_path / "pictures" / "epoch-0000.png")).shape == (3, 2 + 3 * 34, 2 + 3 * 34)
 
 
-class Silent(MotionSegmentation):
-    def pictures(self, batch: dict[str, Tensor]) -> list[Tensor]:
-        return []
-
-
 def test_a_task_with_nothing_to_show_leaves_no_folder(tmp_path: Path) -> None:
-    task = Silent(ResNet(18), UniformSampler(1), partial(torch.optim.SGD, lr=0.01), grid=1, width=4, bottleneck=4)
-    run(tmp_path, task, [], epochs=1)
+    data = Data(flow=False, truth=False)
+    run(tmp_path, built(shown=None), data, epochs=1)
     assert not list(tmp_path.iterdir())
+    assert not data.asked
 
 
 @pytest.mark.parametrize("bad", [{"every_epochs": 0}, {"examples": 0}])

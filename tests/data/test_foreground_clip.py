@@ -13,6 +13,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from selfsup.data.dataset import ClipDataset, collate
+from selfsup.data.flow import Dis
 from selfsup.data.flow_fields import crop_example
 from selfsup.data.foreground import Labels, Rejection
 from selfsup.data.foreground_clip import ForegroundClip
@@ -24,7 +25,7 @@ from selfsup.data.sampling import PreparedSampler, UniformSampler
 from selfsup.data.synthetic import read_annotations
 from selfsup.data.transforms import evaluation_crop, train_crop
 from selfsup.data.true_masks import read_masks
-from tests.data.moving import HEIGHT, WIDTH, moving_square
+from tests.data.moving import HEIGHT, LEFT, STEP, TOP, WIDTH, moving_square
 from tests.media import write_video
 
 
@@ -130,6 +131,22 @@ def test_truth_is_that_of_the_frame(synthetic_manifest: Path, tmp_path: Path) ->
     assert torch.equal(example["truth"][0, 0], masks[number])
     assert np.array_equal(read_masks(known.path), masks.numpy() > 0)
     assert read_masks(Path("/clip.mp4")) is None
+
+
+def test_flow_is_that_from_the_frame_to_the_next(tmp_path: Path) -> None:
+    """The square moves four pixels a frame to the right, and the background stands still."""
+    moving = inspect(write_video(tmp_path / "moving.mp4", moving_square(10).permute(0, 2, 3, 1).numpy()))
+    shown = sampler(tmp_path / "labels", flow=Dis())
+    starts = set()
+    for seed in range(20):
+        flow = ask(shown, moving, seed)["flow"][:, 0]
+        assert flow.shape == (2, HEIGHT, WIDTH)
+        start = int((flow[0, TOP + 18] > 0.1).nonzero()[0])  # half of the square's speed, of the 20 pixels that are 1
+        starts.add(round((start - LEFT) / STEP))
+        inside = flow[:, TOP + 8 : TOP + 28, start + 10 : start + 26]
+        assert inside.mean(dim=(1, 2)).numpy() == pytest.approx([STEP / 20, 0], abs=0.02)
+        assert flow[:, 100:].abs().mean() < 0.01
+    assert len(starts) > 2
 
 
 def test_a_batch_of_videos_with_and_without_truth_has_none(
