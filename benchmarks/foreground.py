@@ -85,7 +85,7 @@ def step_rows(frames: Tensor) -> Iterator[tuple[str, NDArray[np.float32]]]:
     homography, _ = replace(blind, background=labeller("flow_threshold").camera).score(frames)
     yield "+ score over the frame's typical miss", agreed(homography, residual.consensus)
     smooth, _ = blind.score(frames)
-    yield "+ quadratic background", agreed(smooth, residual.consensus)
+    yield "+ affine background, reweighted", agreed(smooth, residual.consensus)
     yield "the same, score of pixels alone", smooth
     yield "the same, mean over superpixels alone", regions.paint(regions.mean(smooth))
     final = agreed(residual.score(frames)[0], residual.consensus)

@@ -73,7 +73,7 @@ class SmoothMotion:
         grid_pixels: distance of the pixels that are looked at.
     """
 
-    order: int = 2
+    order: int = 1
     iterations: int = 8
     grid_pixels: int = 4
 
