@@ -175,7 +175,7 @@ KNOWN = {
     "python benchmarks/loading.py --root VIDEOS --frames 5 --soak 5000": Known(
         "--soak 20 --clips 2", process=True, slow=True
     ),
-    "python benchmarks/foreground.py --root DAVIS --frames 20": Known(elsewhere="tests/test_foreground_benchmark.py"),
+    "python benchmarks/foreground.py --root DAVIS": Known(elsewhere="tests/test_foreground_benchmark.py"),
     "python benchmarks/foreground.py --root DAVIS --frames 12 --labellers --steps": Known(
         elsewhere="tests/test_foreground_benchmark.py"
     ),
