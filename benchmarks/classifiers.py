@@ -32,6 +32,9 @@ def row(name: str, figures: dict[str, Figure]) -> str:
     seeds = " ".join(f"{100 * value:.1f}" for value in accuracy.seed_values)
     cells = [name, f"{100 * accuracy.value:.1f} ({seeds}) %", f"{100 * interval.low:.1f} – {100 * interval.high:.1f} %"]
     for control in CONTROLS:
+        if f"accuracy, {control}" not in figures:  # task.controls=false
+            cells.append("")
+            continue
         loss = lost(figures, control)
         cells.append(f"{-100 * loss.estimate:+.1f} ({-100 * loss.high:+.1f} – {-100 * loss.low:+.1f})")
     return "| " + " | ".join([*cells, f"{accuracy.chance:.1%}"]) + " |"

@@ -84,6 +84,8 @@ def test_classifiers_tells_what_the_order_of_frames_is_worth(tmp_path: Path) -> 
     assert "| lstm | 80.0 (80.0 80.0) % |" in done.stdout
     assert "| -10.0 (" in done.stdout
     assert "| -40.0 (" in done.stdout
+    without = ran("classifiers.py", f"pooling={write(tmp_path / 'without', 0, accuracy=10)}")
+    assert without.stdout.splitlines()[-1].endswith("% |  |  | 50.0% |"), "task.controls=false"
 
 
 @pytest.mark.parametrize("script", ["transfer.py", "classifiers.py"])
