@@ -18,6 +18,7 @@ from selfsup.evaluation.figure import Answers, Figure, accuracy_figure
 from selfsup.evaluation.protocol import Protocol, file_checksum, git_commit
 from selfsup.tasks.action_recognition import ActionRecognition
 
+CHANGE_NO_ANSWER = {"controls", "cache_folder"}  # settings that runs to be averaged need not share
 DISTRIBUTIONS = {"pyav": "av", "decord": "decord2", "torchcodec": "torchcodec"}
 
 
@@ -99,13 +100,19 @@ def _listed(data: ResumableDataModule) -> tuple[str, str | None]:
 
 
 def settings_of(how: Mapping[str, Any]) -> str:
-    """Settings as one line of text."""
+    """Settings as one line of text, without those that change no answer."""
     # Resolved where they stand: their interpolations look at the whole tree.
     plain = {
         name: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         for name, value in how.items()
     }
-    return json.dumps(plain, sort_keys=True)
+    return json.dumps(_that_matter(plain), sort_keys=True)
+
+
+def _that_matter(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {name: _that_matter(inner) for name, inner in value.items() if name not in CHANGE_NO_ANSWER}
 
 
 def recognition_figures(

@@ -1,8 +1,10 @@
 """A figure: a number, its interval, what chance gets, and how it was measured; and what may be done with several."""
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from selfsup.evaluation.protocol import FIELDS, Protocol
 # Runs that are averaged may differ in these; runs that are compared must agree in those.
 MAY_DIFFER = ("seeds", "commit")
 MUST_AGREE = ("dataset", "checksum", "split", "level")
+ABSENT = "absent"  # a setting of one record alone
 
 
 @dataclass(frozen=True)
@@ -156,10 +159,29 @@ def compare(a: Figure, b: Figure) -> Difference:
 
 def _refusal(what: str, a: Figure, b: Figure, field: str) -> ValueError:
     values = [getattr(figure.protocol, field) for figure in (a, b)]
+    if field == "settings":
+        field, *values = _unlike_setting(*values)
     return ValueError(
         f"figure {a.name!r} cannot be {what}: {field} is {values[0]!r} in one and {values[1]!r} in the other; "
         f"evaluate both alike"
     )
+
+
+def _unlike_setting(a: str, b: str) -> tuple[str, Any, Any]:
+    """The first setting, by its dotted name, in which two unlike records differ, and what it is in each."""
+    name, one, other = "settings", _parsed(a), _parsed(b)
+    while isinstance(one, dict) and isinstance(other, dict):
+        unlike = [key for key in one.keys() | other.keys() if one.get(key, ABSENT) != other.get(key, ABSENT)]
+        key = min(unlike)
+        name, one, other = f"{name}.{key}", one.get(key, ABSENT), other.get(key, ABSENT)
+    return name, one, other
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:  # a record may hold any text
+        return text
 
 
 def _aligned(a: Figure, b: Figure) -> tuple[np.ndarray, np.ndarray]:

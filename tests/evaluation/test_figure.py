@@ -1,5 +1,6 @@
 """Figures: averaged and compared where that means something, and refused where not."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -78,6 +79,29 @@ def test_figures_without_answers_have_a_mean_without_an_interval() -> None:
 def test_unlike_protocols_are_not_averaged(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"figure 'linear probe' .*{message}"):
         mean_over_seeds([figure(0), figure(1, **changes)])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "message"),
+    [
+        (
+            {"task": {"lr": 0.1, "freeze": "all"}},
+            {"task": {"lr": 0.2, "freeze": "all"}},
+            "settings.task.lr is 0.1 in one",
+        ),
+        ({"task": {"lr": None}}, {"task": {}}, "settings.task.lr is None in one and 'absent' in the other"),
+        (
+            {"epochs": 4, "a": [1]},
+            {"epochs": 4, "a": {"b": 1}},
+            r"settings.a is \[1\] in one and {'b': 1} in the other",
+        ),
+        ("by hand", {"epochs": 4}, "settings is 'by hand' in one and {'epochs': 4} in the other"),
+    ],
+)
+def test_of_unlike_settings_the_first_is_named(one: Any, other: Any, message: str) -> None:
+    texts = [value if isinstance(value, str) else json.dumps(value) for value in (one, other)]
+    with pytest.raises(ValueError, match=f"cannot be averaged: {message}"):
+        mean_over_seeds([figure(seed, settings=text) for seed, text in enumerate(texts)])
 
 
 def test_other_things_that_have_no_mean() -> None:
