@@ -36,7 +36,8 @@ def row(name: str, figures: dict[str, Figure]) -> str:
             cells.append("")
             continue
         loss = lost(figures, control)
-        cells.append(f"{-100 * loss.estimate:+.1f} ({-100 * loss.high:+.1f} – {-100 * loss.low:+.1f})")
+        change, low, high = (-100 * share + 0.0 for share in (loss.estimate, loss.high, loss.low))  # never -0.0
+        cells.append(f"{change:+.1f} ({low:+.1f} – {high:+.1f})")
     return "| " + " | ".join([*cells, f"{accuracy.chance:.1%}"]) + " |"
 
 

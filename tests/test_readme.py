@@ -52,6 +52,7 @@ UNSEEN = "'data.videos.test_sequences=[goat,dog]'"
 RECOGNISE = "python train.py task=action_recognition"
 FOLDER = "encoder.path=runs/mine/encoder.safetensors data=folder data.root=VIDEOS"
 WORDS = "python train.py -m seed=0,1,2 experiment=short_clips_recognition data=manifest data.manifest=VIDEOS.csv"
+HALF = f"{WORDS} data.labels_fraction=0.5 trainer.max_epochs=6"
 TRANSFER = "python benchmarks/transfer.py --scratch RUN/0 RUN/1 RUN/2"
 UCF101 = "data.root=UCF-101 data.annotations=ucfTrainTestlist"
 
@@ -102,6 +103,10 @@ KNOWN = {
     ),
     f"{WORDS}": Known(SMALL, slow=True),
     f"{WORDS} data.labels_fraction=0.25 trainer.max_epochs=10": Known(SMALL, slow=True),
+    f"{HALF} classifier=frame_pooling": Known(SMALL, slow=True),
+    f"{HALF} classifier=i3d clips=segments 'classifier.time_strides=[2,1,2,1,1]'": Known(SMALL, slow=True),
+    f"{WORDS} data.labels_fraction=0.25 trainer.max_epochs=10 classifier=two_stream classifier.flow_frames=5 "
+    "clips.training.cache_folder=flow classifier.streams=both,clip,flow": Known(SMALL, slow=True),
     f"{WORDS.replace(' -m seed=0,1,2', '')} encoder=pretrained encoder.path=runs/mine/encoder.safetensors": Known(
         SMALL, slow=True
     ),
