@@ -267,7 +267,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, synthetic_manifest: Path
     (root / "hmdb51_splits").mkdir()
     for label, rows in hmdb51.items():
         (root / "hmdb51_splits" / f"{label}_test_split1.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    write_davis(root / "DAVIS", ["bear", "camel", "dog", "goat"])
+    write_davis(root / "DAVIS", ["bear", "bus", "camel", "cows", "dog", "goat"])  # BatchNorm needs two to train on
     # Written and indexed here in one go, so that no command has to start processes for it.
     folders = [*(root / name for name in ("VIDEOS", "UCF-101", "hmdb51", "kinetics")), synthetic_48()]
     files = [file for folder in folders for file in sorted(folder.rglob("*")) if file.suffix in (".mp4", ".avi")]
