@@ -1,9 +1,4 @@
-"""Three ways to decode the frames of a `FrameTable`: PyAV, decord and torchcodec. Private to `reader.py`.
-
-A decoder is `decode(table, indices, size)`: `indices` are sorted and unique, `size` is (width, height), as
-stored for PyAV and as shown for the others; the answer is uint8 (T, H, W, 3), turned as the file asks for, or
-`MissingFrameError` where a frame does not come as promised.
-"""
+"""Three ways to decode the frames of a `FrameTable`: PyAV, decord and torchcodec. Private to `reader.py`."""
 
 import importlib
 from pathlib import Path
@@ -26,7 +21,15 @@ class MissingFrameError(Exception):
 
 
 class Decoder(Protocol):
-    def decode(self, table: FrameTable, indices: np.ndarray, size: tuple[int, int]) -> np.ndarray: ...
+    """Gives frames by their place in the table."""
+
+    def decode(self, table: FrameTable, indices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Frames uint8 (T, H, W, 3), turned as the file asks for, of T sorted and unique `indices`.
+
+        `size` is (width, height), as stored for PyAV and as shown for the others. Raises MissingFrameError where a
+        frame does not come as promised.
+        """
+        ...
 
 
 class PyavDecoder:
@@ -38,6 +41,7 @@ class PyavDecoder:
         self.turns: int | None = None  # quarter turns counter-clockwise, known with the first decoded frame
 
     def decode(self, table: FrameTable, indices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """See `Decoder.decode`."""
         images: dict[int, np.ndarray] = {}
         for first, stop, members in _runs(table, indices):
             names = members if table.counted else table.pts[members]
@@ -88,6 +92,7 @@ class DecordDecoder:
         self.video: Any = None
 
     def decode(self, table: FrameTable, indices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """See `Decoder.decode`."""
         if self.video is None:
             self._open(table, size)
         try:
@@ -128,6 +133,7 @@ class TorchcodecDecoder:
         self.torchcodec = import_backend("torchcodec")
 
     def decode(self, table: FrameTable, indices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """See `Decoder.decode`."""
         if table.counted:
             raise MissingFrameError
         own = size in (self.source.size, self.source.size[::-1])

@@ -115,6 +115,7 @@ class SpatialJitter(nn.Module):
         self.pixels = pixels
 
     def forward(self, clip: Tensor) -> Tensor:
+        """Clip (B, C, T, H, W) to one of the same shape."""
         batch, _, time, height, width = clip.shape
         reach = self.pixels
         frames = clip.transpose(1, 2).flatten(0, 1)  # (B T, C, H, W)

@@ -68,6 +68,7 @@ class Timm(FrameEncoder):
         self.stages = nn.Sequential(_split(network))
 
     def check(self, clip: Tensor) -> None:
+        """See `Encoder.check`; here frames of a size that the network was not built for are refused too."""
         super().check(clip)
         size = tuple(clip.shape[-2:])
         if self.fixed_pixels is not None and size != self.fixed_pixels:
