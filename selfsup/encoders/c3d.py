@@ -11,6 +11,7 @@ from torch import nn
 
 from selfsup.encoders.encoder import Encoder
 from selfsup.encoders.state_dict import load_local
+from selfsup.encoders.time_padding import TimePadded
 
 
 class C3D(Encoder):
@@ -56,7 +57,7 @@ class C3D(Encoder):
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Conv3d:
-    convolution = nn.Conv3d(inputs, outputs, kernel_size=3, padding=1)
+    convolution = TimePadded(inputs, outputs, kernel_size=3, padding=1)
     # He et al. 2015: eight layers without BatchNorm do not start to learn from torch's default scale.
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
     assert isinstance(convolution.bias, torch.Tensor)

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from selfsup.encoders.time_padding import TimePadded
+
 MODES = ("replicate", "centre")
 PADDINGS = ("replicate", "zeros")
 # What acts on each place alone, whatever the number of axes.
@@ -92,7 +94,7 @@ class Inflation:
         return centre
 
 
-class Convolution(nn.Conv3d):
+class Convolution(TimePadded):
     """A 2-D convolution inflated: padded in space as it was, and in time as `inflation` says; stride 1 in time."""
 
     def __init__(self, convolution: nn.Conv2d, inflation: Inflation) -> None:

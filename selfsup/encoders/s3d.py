@@ -9,6 +9,7 @@ from torchvision.models.video import s3d
 
 from selfsup.encoders.encoder import Encoder
 from selfsup.encoders.state_dict import load_local
+from selfsup.encoders.time_padding import pad_time
 
 # Where torchvision's `features` is cut: a stage starts with the pooling that comes before its convolutions.
 CUTS = {"conv1": (0, 1), "conv2": (1, 4), "mixed3": (4, 7), "mixed4": (7, 13), "mixed5": (13, 16)}
@@ -48,6 +49,7 @@ class S3D(Encoder):
                 # torchvision's 0.001 needs thousands of steps to forget its first statistics; torch's 0.1 suits
                 # runs of other lengths. What trained weights compute is the same.
                 module.momentum = 0.1
+        pad_time(network)
         self.stages = nn.Sequential(
             OrderedDict((name, network.features[first:last]) for name, (first, last) in CUTS.items())
         )

@@ -15,6 +15,7 @@ from torchvision.models.video import resnet as blocks
 
 from selfsup.encoders.encoder import Encoder
 from selfsup.encoders.state_dict import load_local
+from selfsup.encoders.time_padding import pad_time
 
 
 def _r3d_10() -> nn.Module:
@@ -67,6 +68,7 @@ class VideoResNet(Encoder):
         if weights_path is not None:
             load_local(network, weights_path, head_keys=("fc.weight", "fc.bias"))
 
+        pad_time(network)
         self.stages = nn.Sequential(
             OrderedDict(
                 stem=network.stem,
