@@ -22,6 +22,7 @@ from rich.table import Table
 
 from selfsup import weights
 from selfsup.callbacks.checkpoint import Stopped, find_checkpoint
+from selfsup.callbacks.finite_loss import FiniteLoss
 from selfsup.callbacks.quarantine import Quarantine
 from selfsup.data.datamodule import VideoDataModule
 from selfsup.data.foreground_clip import ForegroundClip
@@ -67,7 +68,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     if checkpoint is not None:
         console.print(f"resuming from {checkpoint}", soft_wrap=True)
     quarantine = Quarantine(data, data.max_failed_fraction)
-    callbacks = [quarantine, instantiate(config.checkpoint), instantiate(config.pictures)]
+    callbacks = [FiniteLoss(), quarantine, instantiate(config.checkpoint), instantiate(config.pictures)]
     trainer = make_trainer(config, folder, callbacks, checkpoint)
     trainer.fit(task, data, ckpt_path=checkpoint)
     held_out = data.catalogue.reported

@@ -132,6 +132,11 @@ def manifest(tmp_path: Path, header: str, *rows: str) -> Path:
     return path
 
 
+def test_a_loss_that_is_no_number_stops_the_run(run: Run, synthetic_manifest: Path) -> None:
+    data = ("data=manifest", f"data.manifest={synthetic_manifest}")
+    one_sentence(run(*data, "task.optimizer.lr=1e30"), "the loss is nan at step", "task.optimizer.lr")
+
+
 def test_label_column_missing(run: Run, tmp_path: Path) -> None:
     clip(tmp_path / "a.mp4")
     path = manifest(tmp_path, "path,action", "a.mp4,jump")
