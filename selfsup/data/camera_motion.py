@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from selfsup.data.flow import import_cv2, one_thread
 
 MODELS = ("homography", "affine")
+_LEAST_DEPTH = 0.01  # of what is seen, in units of that of the first pixel
 _LEAST_SCALE_PIXELS = 0.1  # of what the smooth motion misses, below which flow is not exact anyway
 
 
@@ -57,7 +58,9 @@ class PlaneMotion:
             else:
                 matrix, _ = cv2.estimateAffine2D(here, there, ransacReprojThreshold=self.threshold_pixels)
                 matrix = None if matrix is None else np.vstack([matrix, [0, 0, 1]])
-        return flow if matrix is None else flow - plane_flow(matrix, height, width)
+        if matrix is None or not _before_the_camera(matrix, height, width):
+            return flow
+        return flow - plane_flow(matrix, height, width)
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,12 @@ class SmoothMotion:
             scale = max(1.48 * float(np.median(missed)), _LEAST_SCALE_PIXELS)
             weights = (1 + (missed / (2 * scale)) ** 2) ** -2
         return flow - np.tensordot(matrix.T.astype(np.float32), powers, 1)
+
+
+def _before_the_camera(matrix: NDArray[np.floating], height: int, width: int) -> bool:
+    """Whether a homography keeps what is seen visible; one that does not, as over a cut, says nothing of a motion."""
+    corners = np.array([[x, y, 1] for x in (0, width - 1) for y in (0, height - 1)])
+    return bool((corners @ matrix[2] > _LEAST_DEPTH).all())  # linear in the place: the corners bound it
 
 
 def plane_flow(matrix: NDArray[np.floating], height: int, width: int) -> NDArray[np.float32]:

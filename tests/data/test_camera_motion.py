@@ -47,6 +47,15 @@ def test_a_field_too_small_to_fit_is_left_as_it_is() -> None:
         assert np.array_equal(camera.residual(flow), flow)
 
 
+def test_a_plane_that_would_pass_behind_the_camera_is_none() -> None:
+    """Over a cut the best homography may put the horizon into the frame, where flow has no bounds."""
+    matrix = np.array([[1.0, 0, 0], [0, 1, 0], [-0.01, 0, 1]])  # the horizon is at x = 100
+    flow = plane_flow(matrix, 120, 90)
+    assert np.abs(PlaneMotion().residual(flow)).max() < 1  # it is seen as far as it is before the camera
+    wide = np.pad(flow, ((0, 0), (0, 0), (0, 60)), mode="edge")
+    assert np.array_equal(PlaneMotion().residual(wide), wide)
+
+
 def test_an_unknown_model_is_refused() -> None:
     with pytest.raises(ValueError, match="model='plane': give one of homography, affine"):
         PlaneMotion("plane")
