@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from torchvision.utils import make_grid
 
 from selfsup.data.catalogue import SPLITS
 from selfsup.data.datamodule import VideoDataModule
-from selfsup.data.foreground import LEAST_PIXELS, Labeller, settings_of
+from selfsup.data.foreground import LEAST_PIXELS, Labeller, ShotLabeller, settings_of
 from selfsup.data.foreground_labels import told
 from selfsup.data.index import VideoInfo
 from selfsup.data.sampling import UniformSampler
@@ -98,11 +98,12 @@ def evaluate_foreground(config: DictConfig, folder: Path) -> list[Figure]:
     console = Console(markup=False, highlight=False)
     torch.set_num_threads(1)  # threads that wait for one another would be counted as work
     rows = rows_of(config)
-    data = read_data(config)
+    check_lengths(rows, config.max_frames)
+    data, splits = read_data(config)
     for note in data.catalogue.notes:
         console.print(f"  {note}", soft_wrap=True)
     data.catalogue.write_left_out(folder / "left_out.json")
-    videos = chosen(data, config.split)
+    videos = chosen(data, splits)
     picture = measure(rows, videos, config)
     figures = figures_of(rows, videos, config, data)
     labellers = [
@@ -139,20 +140,41 @@ def check_settings(config: DictConfig) -> None:
         raise ValueError(f"threshold={config.threshold}: give 0 or more, and less than 1")
 
 
-def read_data(config: DictConfig) -> VideoDataModule:
-    """The videos; where all are wanted, whatever splits they have, they are one."""
-    make = instantiate(config.data, _partial_=True)
-    if config.split is None:
-        make = partial(make, videos=partial(undivided, make.keywords["videos"]), fractions={"train": 1.0})
-    data: VideoDataModule = make(sampler=UniformSampler(1))
+def check_lengths(rows: Sequence[Row], max_frames: int | None) -> None:
+    """ValueError where a labeller would reject every frame, whatever it shows, and J say nothing of it."""
+    for row in rows:
+        if isinstance(row.labeller, ShotLabeller) and (least := row.labeller.shots.min_frames) > (max_frames or least):
+            raise ValueError(
+                f"max_frames={max_frames}: {row.name} rejects shots of fewer than {least} frames, and its J would be "
+                f"0; give {least} or more, or null"
+            )
+
+
+def read_data(config: DictConfig) -> tuple[VideoDataModule, tuple[str, ...]]:
+    """The videos, and the splits of them that are looked at.
+
+    Nothing is trained here: where all are wanted, or the data name no training video, what is wanted counts as train.
+    """
+    make = partial(instantiate(config.data, _partial_=True), sampler=UniformSampler(1))
+    asked: VideoDataModule = make()
+    listing = asked.list_videos(**asked.source)
+    named = {video.split for video in listing.videos if video.split is not None}
+    if config.split is None or (named and "train" not in named):
+        listing = as_training(listing, config.split)
+        data, splits = make(videos=lambda **_: listing, fractions={"train": 1.0}), ("train",)
+    else:
+        data, splits = make(videos=lambda **_: listing), (config.split,)
     data.setup()
-    return data
+    return data, splits
 
 
-def undivided(videos: Callable[..., Listing], **source: str) -> Listing:
-    """What `videos` lists, without splits."""
-    listing = videos(**source)
-    return Listing([replace(video, split=None) for video in listing.videos], listing.notes)
+def as_training(listing: Listing, split: str | None) -> Listing:
+    """The videos of a split, or all, as training videos; ValueError where there is none."""
+    wanted = [replace(video, split="train") for video in listing.videos if split in (None, video.split)]
+    if not wanted:
+        names = " and ".join(sorted({str(video.split) for video in listing.videos if video.split}))
+        raise ValueError(f"split={split}: the data name {names} alone; give that, or split=null for all videos")
+    return Listing(wanted, listing.notes)
 
 
 def rows_of(config: DictConfig) -> list[Row]:
@@ -165,12 +187,11 @@ def rows_of(config: DictConfig) -> list[Row]:
     return rows + [Row(name) for name in constant_masks((1, LEAST_PIXELS, LEAST_PIXELS))]
 
 
-def chosen(data: VideoDataModule, split: str | None) -> Chosen:
-    """The videos of a split, or all. ValueError where there is none, or one has no true masks."""
-    splits = SPLITS if split is None else (split,)
+def chosen(data: VideoDataModule, splits: Sequence[str]) -> Chosen:
+    """The videos of some splits. ValueError where there is none, or one has no true masks."""
     infos = [info for name in splits for info in data.videos[name]]
     if not infos:
-        raise ValueError(f"split={split}: no video is in it; name its videos, or give split=null for all")
+        raise ValueError(f"split={splits[0]}: no video is in it; name its videos, or give split=null for all")
     if lacking := [info.path for info in infos if read_masks(info.path) is None]:
         raise ValueError(
             f"{len(lacking)} of {len(infos)} videos have no true masks, the first is {printable(lacking[0])}; give "

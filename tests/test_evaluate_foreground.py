@@ -122,8 +122,9 @@ def test_a_labeller_beside_its_baseline_and_constants(call: Call, root: Path, tm
     )
 
 
-def test_rejected_frames_are_counted(call: Call, root: Path) -> None:
-    code, printed, errors = call(*QUICK, "data=davis", f"data.root={root}", "max_frames=6")
+def test_rejected_frames_are_counted(call: Call, tmp_path: Path) -> None:
+    short = write_davis(tmp_path / "short", NAMES, count=6)
+    code, printed, errors = call(*QUICK, "data=davis", f"data.root={short}")
     assert code == 0, errors
     table = cells(printed)
     assert len(table["mean"]) == 3  # the baseline is the labeller itself
@@ -149,10 +150,47 @@ def test_all_videos_are_measured_whatever_their_splits(call: Call, root: Path, t
     (copy / "ImageSets" / "2016").mkdir(parents=True)
     (copy / "ImageSets" / "2016" / "train.txt").write_text("bus\n")
     (copy / "ImageSets" / "2016" / "val.txt").write_text("dog\ngoat\n")
-    code, printed, errors = call(*QUICK, "data=davis", f"data.root={copy}", "max_frames=3")
+    code, printed, errors = call(*QUICK, "data=davis", f"data.root={copy}", "max_frames=10")
     assert code == 0, errors
     assert [name for name in NAMES if name in cells(printed)] == NAMES
     assert "DAVIS: 1 of 3 sequences are not on disk (bus)" in printed
+    assert "split by" not in printed  # nothing is
+
+
+@pytest.mark.parametrize("train", [None, "", "bus\n"], ids=["no list", "an empty list", "none on disk"])
+def test_the_val_sequences_of_davis_need_no_training_ones(
+    call: Call, root: Path, tmp_path: Path, train: str | None
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    lists = copy / "ImageSets" / "2016"
+    lists.mkdir(parents=True)
+    (lists / "val.txt").write_text("dog\ngoat\n")
+    if train is not None:
+        (lists / "train.txt").write_text(train)
+    words = (*QUICK, "data=davis", f"data.root={copy}", "max_frames=10")
+    code, printed, errors = call(*words, "split=test")
+    assert code == 0, errors
+    assert [name for name in NAMES if name in cells(printed)] == ["dog", "goat"]
+    assert read_figures(tmp_path / "run" / "foreground.json")[0].protocol.split == "test"
+    refused(call(*words, "split=val"), "split=val: the data name test alone; give that, or split=null for all videos")
+    result = call(*TEACH, *TRAIN, "data=davis", f"data.root={copy}", verb=selfsup.train.main)
+    refused(result, "no video is named train, only test (dog.mov, goat.mov)", "data.videos.test_sequences")
+
+
+def test_few_frames_are_enough_for_a_network_and_refused_where_a_labeller_needs_more(
+    call: Call, root: Path, trained: Path
+) -> None:
+    words = ("foreground=network", f"foreground.run={trained}", "data=davis", f"data.root={root}", *READ)
+    few = (*words, "max_frames=4", "short_side_pixels=120")
+    refused(call(*few), "max_frames=4: baseline flow_threshold rejects shots of fewer than 10 frames", "give 10")
+    code, printed, errors = call(*few, "~foreground@baseline")
+    assert code == 0, errors
+    assert "its shot is too short" not in printed
+    short_shots = ("foreground=flow_threshold", "+foreground.shots.min_frames=4", "~foreground@baseline")
+    code, printed, errors = call(*few[2:], *short_shots)
+    assert code == 0, errors
+    assert float(cells(printed)["mean"][0]) > 50
 
 
 def test_one_video_has_no_interval(call: Call, tmp_path: Path) -> None:
@@ -232,6 +270,7 @@ def test_a_folder_that_is_no_davis_is_refused(call: Call, tmp_path: Path) -> Non
     [
         ("split=dev", "split=dev: choose one of train, val, test"),
         ("max_frames=2", "max_frames=2: J leaves out the first and the last"),
+        ("max_frames=9", "max_frames=9: flow_threshold rejects shots of fewer than 10 frames, and its J would be 0"),
         ("short_side_pixels=16", "short_side_pixels=16: give 32 or more"),
         ("threshold=1.5", "threshold=1.5: give 0 or more, and less than 1"),
         ("data.videos.test_sequences=[gaot]", "no sequence 'gaot'"),

@@ -43,8 +43,8 @@ class _Sequence:
 def davis(root: str | os.PathLike[str], test_sequences: Sequence[str] | None = None) -> Listing:
     """The sequences of DAVIS 2016 or 2017, each a group of its own, without labels.
 
-    Where ImageSets/2016, 480p or 2017 have train.txt and val.txt, sequences of the first are "train" and of the
-    second, on which figures are published, "test"; the others have no split.
+    Where ImageSets/2016, 480p or 2017 have train.txt or val.txt, sequences of the first are "train" and of the second,
+    on which figures are published, "test"; the others have no split.
 
     Args:
         root: holds JPEGImages and Annotations, either with or without 480p between them and the sequences.
@@ -107,18 +107,23 @@ def _splits(
             )
         return {name: "test" if name in test_sequences else "train" for name in sequences}, []
     folders = [root / "ImageSets" / name for name in LISTS]
-    lists = next((folder for folder in folders if (folder / "train.txt").exists()), None)
+    lists = next((folder for folder in folders if any(map(Path.exists, _lists(folder)))), None)
     if lists is None:
         return {}, []
-    named = {name: split for split, file in (("train", "train"), ("test", "val")) for name in _names(lists, file)}
+    named = {name: split for split, file in zip(("train", "test"), _lists(lists), strict=True) for name in _names(file)}
     missing = [name for name in named if name not in sequences]
     note = f"DAVIS: {len(missing)} of {plural(len(named), 'sequence')} are not on disk ({some(missing)})"
     return named, [note] if missing else []
 
 
-def _names(folder: Path, file: str) -> list[str]:
+def _lists(folder: Path) -> tuple[Path, Path]:
+    """Of the sequences to train on, and of those that figures are published on."""
+    return folder / "train.txt", folder / "val.txt"
+
+
+def _names(path: Path) -> list[str]:
     """The sequences of a list of names, or of pictures: /JPEGImages/480p/NAME/00000.jpg and their masks."""
-    first = [text.split()[0] for _, text in read_lines(folder / f"{file}.txt")]
+    first = [text.split()[0] for _, text in read_lines(path)] if path.exists() else []
     return list(dict.fromkeys(Path(text).parent.name if "/" in text else text for text in first))
 
 

@@ -43,7 +43,8 @@ def split_videos(videos: Iterable[Video], fractions: Mapping[str, float] = FRACT
     if not train:
         raise ValueError(
             f"no video is named train, only {' and '.join(sorted(named))} "
-            f"({some([video.path for video in listed])}); name some train, or leave every split blank"
+            f"({some([video.path for video in listed])}); name some train (data=davis: give "
+            "data.videos.test_sequences, and the others are), or leave every split blank"
         )
     carved = [split for split in wanted if split not in named]
     if carved:
