@@ -2,10 +2,10 @@
 
     python benchmarks/foreground.py --root DAVIS --frames 30 --steps
 
-`--root` holds JPEGImages/SEQUENCE and Annotations/SEQUENCE (0 and 255). J is the measure of DAVIS (Perazzi et al. 2016,
-CVPR): intersection over union, averaged over the frames of a sequence but the first and the last, then over sequences.
-Rejected frames count as their masks are. Beside the labellers stand rows that look at nothing. Seconds are the
-processor's, of one thread: a busy machine changes them less.
+`--root` is a folder of DAVIS, read as data=davis reads it, at the size that its frames have. J is the measure of DAVIS
+(Perazzi et al. 2016, CVPR): intersection over union, averaged over the frames of a sequence but the first and the last,
+then over sequences. Rejected frames count as their masks are. Beside the labellers stand rows that look at nothing.
+Seconds are the processor's, of one thread: a busy machine changes them less.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
 from torchvision.utils import draw_segmentation_masks, make_grid, save_image
 
 from selfsup.data.consensus import without_small_blobs
+from selfsup.data.davis import davis
 from selfsup.data.foreground import Labels, Rejection
 from selfsup.data.motion_residual import MotionResidual
+from selfsup.data.true_masks import read_masks
 from selfsup.data.unlc import Unlc
-from selfsup.evaluation.foreground import constant_masks, region_similarity
+from selfsup.evaluation.foreground import constant_masks, read_masked, region_similarity
 from selfsup.verb import CONFIGURATION
 
 LABELLERS = {
@@ -51,12 +52,12 @@ def labeller(name: str, *overrides: str) -> Any:
         return instantiate(compose("train", [f"foreground={name}", *overrides]).foreground)
 
 
-def load(root: Path, sequence: str, count: int | None) -> tuple[Tensor, NDArray[np.bool_]]:
+def load(video: Path, count: int | None) -> tuple[Tensor, NDArray[np.bool_]]:
     """The first frames of a sequence, uint8 (T, 3, H, W), and what is foreground, bool (T, H, W)."""
-    pictures = sorted((root / "JPEGImages" / sequence).iterdir())[:count]
-    truths = sorted((root / "Annotations" / sequence).iterdir())[:count]
-    frames = torch.stack([decode_image(str(path), ImageReadMode.RGB) for path in pictures])
-    return frames, np.stack([decode_image(str(path), ImageReadMode.GRAY)[0].numpy() > 127 for path in truths])
+    truth = read_masks(video)
+    assert truth is not None, "davis has written them"
+    masked = read_masked(video, min(truth.shape[1:]), count)
+    return masked.frames, masked.truth
 
 
 def step_rows(frames: Tensor) -> Iterator[tuple[str, NDArray[np.float32]]]:
@@ -110,11 +111,11 @@ def save_pictures(path: Path, frames: Tensor, masks: Tensor, truth: NDArray[np.b
     save_image(make_grid(torch.stack(drawn).float() / 255, nrow=len(shown)), path)
 
 
-def measure_labellers(options: argparse.Namespace, sequences: list[str]) -> dict[str, dict[str, Any]]:
+def measure_labellers(options: argparse.Namespace, sequences: dict[str, Path]) -> dict[str, dict[str, Any]]:
     """Row by row: J at each threshold by sequence, rejections, seconds a frame."""
     rows: dict[str, dict[str, Any]] = {}
-    for sequence in sequences:
-        frames, truth = load(options.root, sequence, options.frames)
+    for sequence, video in sequences.items():
+        frames, truth = load(video, options.frames)
         for name, mask in constant_masks(truth.shape).items():
             row = rows.setdefault(name, {"J": {}, "seconds": 0.0, "frames": 0, "rejected": {}})
             row["J"][sequence] = [region_similarity(mask, truth)] * len(THRESHOLDS)
@@ -135,10 +136,10 @@ def measure_labellers(options: argparse.Namespace, sequences: list[str]) -> dict
     return rows
 
 
-def measure_steps(options: argparse.Namespace, sequences: list[str]) -> dict[str, dict[str, Any]]:
+def measure_steps(options: argparse.Namespace, sequences: dict[str, Path]) -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
-    for sequence in sequences:
-        frames, truth = load(options.root, sequence, options.frames)
+    for sequence, video in sequences.items():
+        frames, truth = load(video, options.frames)
         for name, masks in step_rows(frames):
             row = rows.setdefault(name, {"J": {}})
             row["J"][sequence] = [region_similarity(masks > threshold, truth) for threshold in THRESHOLDS]
@@ -173,12 +174,15 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, help="folder for pictures of the masks")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    sequences = options.sequences or sorted(path.name for path in (options.root / "JPEGImages").iterdir())
+    sequences = {video.path.stem: video.path for video in davis(options.root).videos}
+    if unknown := [name for name in options.sequences or () if name not in sequences]:
+        parser.error(f"--sequences: no sequence {unknown[0]!r} in {options.root}; there are {', '.join(sequences)}")
+    sequences = {name: sequences[name] for name in options.sequences or sequences}
     result = {"labellers": measure_labellers(options, sequences)}
     if options.steps:
         result["steps"] = measure_steps(options, sequences)
     for rows in result.values():
-        print(f"\n{table(rows, sequences)}")
+        print(f"\n{table(rows, list(sequences))}")
     print(json.dumps(result))
 
 
