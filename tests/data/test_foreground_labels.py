@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -21,8 +22,10 @@ import torch
 from selfsup.data.flow_threshold import FlowThreshold
 from selfsup.data.foreground_labels import ForegroundLabels
 from selfsup.data.index import VideoInfo, inspect
+from selfsup.data.processes import run_in_processes
+from selfsup.data.reader import VideoReader
 from selfsup.data.shots import ShotDetector
-from tests.data.moving import moving_square
+from tests.data.moving import moving_square, square_mask
 from tests.media import write_video
 
 LABELLER = FlowThreshold(shots=ShotDetector(min_frames=4))
@@ -194,9 +197,76 @@ def test_a_killed_pass_goes_on(infos: list[VideoInfo], tmp_path: Path) -> None:
 
 
 def test_the_labeller_sees_frames_of_its_own_size(infos: list[VideoInfo]) -> None:
-    """Huge frames are made smaller while they are decoded; odd sizes are as good as even ones."""
     small = ForegroundLabels(LABELLER, short_side_pixels=61)
     assert small.make(infos[0], range(6)).masks.shape == (6, 61, 81)
+
+
+def write_scaled(path: Path, frames: torch.Tensor, width: int, height: int) -> Path:
+    """Writes frames uint8 (T, 3, H, W) at another size, scaled by the encoder's own converter."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=10, options={"preset": "ultrafast", "g": "10"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv444p"  # which odd sizes need
+        stream.codec_context.thread_count = 1
+        for frame in frames.permute(0, 2, 3, 1).numpy():
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            container.mux(stream.encode(picture.reformat(width, height, "yuv444p", threads=1)))
+        container.mux(stream.encode())
+    return path
+
+
+def megabytes_to_label(item: tuple[ForegroundLabels, VideoInfo]) -> float:
+    """By how much the most memory that this process ever held has grown."""
+    made, info = item
+    before = most_megabytes()
+    assert made.make(info, made.chunks(info)[0]).masks.shape == (12, 240, 427)
+    return most_megabytes() - before
+
+
+def most_megabytes() -> float:
+    """That this process has held so far. That of `resource` would count what its parent held before it began."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read as Linux tells it")
+def test_frames_of_4k_are_never_held_at_their_size(tmp_path: Path) -> None:
+    """At their size the frames would take 300 MB, and the masks 400."""
+    info = inspect(write_scaled(tmp_path / "huge.mp4", moving_square(12), 3840, 2160))
+    assert (info.width, info.height) == (3840, 2160)
+    (outcome,) = run_in_processes(
+        megabytes_to_label, [(ForegroundLabels(LABELLER), info)], processes=1, timeout_seconds=120
+    )
+    assert outcome.failure is None
+    print(f"{outcome.value:.0f} MB more")
+    assert outcome.value < 250
+
+
+def test_odd_sizes_are_labelled_as_even_ones_are(tmp_path: Path) -> None:
+    info = inspect(write_scaled(tmp_path / "odd.mp4", moving_square(12), 427, 241))
+    assert (info.width, info.height) == (427, 241)
+    made = labels(tmp_path / "kept", short_side_pixels=241, chunk_frames=12)
+    assert make(made, [info]) == 1
+    found = made.store(info, range(12)).read()
+    assert found is not None
+    assert found.masks.shape == (12, 241, 427)
+    assert found.accepted.all()
+    truth = torch.from_numpy(square_mask(12))[:, None].float()
+    wanted = torch.nn.functional.interpolate(truth, (241, 427))[:, 0] > 0.5
+    mask = found.masks > 0.5
+    assert (mask & wanted).sum() / (mask | wanted).sum() > 0.6
+
+
+def test_a_still_picture_that_is_looped_and_compressed_is_static(tmp_path: Path) -> None:
+    """What an encoder makes of one picture is not the same in every frame."""
+    looped = write_scaled(tmp_path / "looped.mp4", moving_square(1).expand(30, -1, -1, -1), 320, 240)
+    info = inspect(looped)
+    made = labels(tmp_path / "kept", short_side_pixels=240, chunk_frames=30)
+    with VideoReader(looped) as video:
+        frames = video.frames(video.times_seconds.tolist())
+    assert (frames[1:] != frames[:-1]).any()
+    make(made, [info])
+    assert made.refuse(info) == f"no frame is fit to learn from: 30 × {STATIC}"
 
 
 def test_parts_cover_a_long_video_evenly(infos: list[VideoInfo]) -> None:
