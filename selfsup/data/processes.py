@@ -76,9 +76,13 @@ def _serve(function: Callable[[Any], Any], pipe: Connection) -> None:
     while True:
         try:
             item = pipe.recv()
-        except EOFError:  # the caller has gone
+        except (EOFError, OSError):  # the caller has gone
             return
-        pipe.send(function(item))
+        value = function(item)
+        try:
+            pipe.send(value)
+        except (BrokenPipeError, ConnectionResetError):  # it was killed meanwhile, and no one asks any more
+            return
 
 
 def run_in_processes(

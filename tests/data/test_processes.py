@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from selfsup.data import processes
-from selfsup.data.processes import run_in_processes
+from selfsup.data.processes import _serve, run_in_processes
 from tests.data.misbehaving import CRASH, DIE_LATER, HANG, RAISE, DiesOnArrival, process_id, square
 
 
@@ -79,3 +79,16 @@ def test_the_items_run_in_other_processes_which_end_with_the_caller() -> None:
 
 def test_no_items() -> None:
     assert list(run_in_processes(square, [], processes=1, timeout_seconds=1)) == []
+
+
+def test_a_process_whose_caller_was_killed_ends_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(str.upper, theirs))
+    process.start()
+    theirs.close()
+    ours.send("too late")
+    ours.close()
+    process.join(timeout=120)
+    assert process.exitcode == 0
+    assert capfd.readouterr().err == ""
