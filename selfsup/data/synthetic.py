@@ -33,7 +33,7 @@ from selfsup.data.cache import cache_folder
 from selfsup.data.synthetic_annotations import Annotations, read_annotations
 from selfsup.data.synthetic_scenes import ACTIONS, JERK_SECONDS, Timetable, draw_scene
 from selfsup.data.synthetic_sounds import SOUND_OF_SURFACE, draw_sound
-from selfsup.data.synthetic_surfaces import OBJECTS, SURFACES
+from selfsup.data.synthetic_surfaces import OBJECTS, SURFACES, TEXTURES
 from selfsup.data.true_masks import annotations_path
 
 __all__ = ["Annotations", "cached_synthetic", "read_annotations", "write_synthetic"]
@@ -52,6 +52,7 @@ class _Settings:
     seconds: float
     fps: int
     static: bool
+    texture: str
 
     def __post_init__(self) -> None:
         bounds = {"videos": (3, 99999), "size_pixels": (32, 1024), "seconds": (0.5, 60), "fps": (4, 120)}
@@ -61,6 +62,8 @@ class _Settings:
                 raise ValueError(f"synthetic videos: {name} is {value}, give a value from {low} to {high}")
         if self.size_pixels % 2:
             raise ValueError(f"synthetic videos: size_pixels is {self.size_pixels}, H.264 needs an even number")
+        if self.texture not in TEXTURES:
+            raise ValueError(f"synthetic videos: texture is {self.texture!r}, choose one of {', '.join(TEXTURES)}")
 
 
 def write_synthetic(
@@ -72,6 +75,7 @@ def write_synthetic(
     seconds: float = 2.4,
     fps: int = 20,
     static: bool = False,
+    texture: str = "coarse",
     processes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -85,6 +89,8 @@ def write_synthetic(
         seconds: length of each video.
         fps: frames a second.
         static: freeze every video at a random phase (the sound goes on); order can then not be told.
+        texture: "coarse", or "fine": object and background carry grain a few pixels wide, by which flow can tell one
+            from the other.
         processes: how many write at once; by default one a core, and one where there is little to write.
         progress: called with (videos written, videos in all).
 
@@ -94,7 +100,7 @@ def write_synthetic(
     Raises:
         ValueError: a value is out of bounds, or `root` holds files already.
     """
-    settings = _Settings(videos, seed, size_pixels, seconds, fps, static)
+    settings = _Settings(videos, seed, size_pixels, seconds, fps, static, texture)
     root = Path(root)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise ValueError(f"{root}: is not an empty folder, choose another one for the synthetic videos or remove it")
@@ -117,6 +123,7 @@ def cached_synthetic(
     seconds: float = 2.4,
     fps: int = 20,
     static: bool = False,
+    texture: str = "coarse",
     processes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -125,7 +132,7 @@ def cached_synthetic(
     `cache` is by default the folder that the environment variable SELFSUP_CACHE names, else the user's cache folder.
     Processes that ask at once may both write; one of the two results stays, and both are the same.
     """
-    settings = _Settings(videos, seed, size_pixels, seconds, fps, static)
+    settings = _Settings(videos, seed, size_pixels, seconds, fps, static, texture)
     if cache is None:
         cache = cache_folder()
     key = json.dumps({"version": VERSION, **asdict(settings)}, sort_keys=True)
@@ -179,6 +186,7 @@ def _write_video(root: Path, settings: _Settings, number: int) -> dict[str, str]
         size_pixels=settings.size_pixels,
         times_seconds=np.arange(round(settings.seconds * settings.fps)) / settings.fps,
         static=settings.static,
+        texture=settings.texture,
     )
     sound = draw_sound(
         action=action,

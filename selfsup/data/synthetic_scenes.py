@@ -31,6 +31,7 @@ _EVENTS_PER_SECOND = dict(zip(ACTIONS, (2.0, 4.0, 3.0, 2.5, 2.0, 1.5, 3.5, 3.2),
 _UPRIGHT = ("pour", "melt", "stack")  # gravity shows in them, so the object is not turned
 JERK_SECONDS = 0.15
 _JERK_SHARE = 0.5  # of the process happens in jerks, at which its sound is heard; the rest flows
+_MEAN_RADIUS = 0.36  # of the object, over the frame's side
 _CELL_PIXELS = 192
 _CELL_REACH = 1.2
 
@@ -100,6 +101,7 @@ def draw_scene(
     times_seconds: Doubles,
     timetable: Timetable,
     static: bool = False,
+    texture: str = "coarse",
 ) -> Scene:
     """Draw a video of `action` done by an object.
 
@@ -113,7 +115,9 @@ def draw_scene(
         times_seconds: (T,) presentation time of each frame.
         timetable: when the action does what.
         static: freeze camera, object, light and process at one random time.
+        texture: one of `synthetic_surfaces.TEXTURES`; "fine" adds grain a few pixels wide to all patterns.
     """
+    fine = texture == "fine"
     clock = np.full_like(times_seconds, generator.uniform(0, timetable.seconds)) if static else times_seconds
     phase = timetable.phase(clock)
     camera = size_pixels * 0.06 * _sway(clock, generator, 2)
@@ -127,11 +131,11 @@ def draw_scene(
     part_maps[..., 2] += np.einsum("tij,tkj->tki", poses[:, :, :2], shifts)
     motion = np.concatenate([camera_maps, part_maps], 1)
 
-    painter = Painter(action, shape, surface, generator)
+    painter = Painter(action, shape, surface, generator, _MEAN_RADIUS * size_pixels if fine else None)
     grid = np.stack(np.meshgrid(np.arange(size_pixels), np.arange(size_pixels)), -1).astype(np.float32)
     parts, local = _visible(grid, poses, shifts, cells)
     parts, material = painter.process(parts, local, phase, clock)
-    radiance = background_radiance(grid, camera.astype(np.float32), place, generator)
+    radiance = background_radiance(grid, camera.astype(np.float32), place, generator, fine)
     inside = parts > 0
     radiance[inside] = painter.colours(material[inside], local[inside])
     radiance *= (gain * 255).astype(np.float32)[:, None, None, None]

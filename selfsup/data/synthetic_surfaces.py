@@ -10,10 +10,12 @@ Bytes = NDArray[np.uint8]
 
 OBJECTS = ("ball", "box", "wedge", "star", "cross", "clover")
 SURFACES = ("stripes", "checks", "dots", "rings", "blotches")
+TEXTURES = ("coarse", "fine")
 
 _TEXTURE_PIXELS = 128
 _TEXELS_PER_UNIT = 40.0  # of object coordinates
 _TRACE_WAVES = 11  # in a texture
+_FINE_SHARE = 0.5  # of a pattern that is grain, where texture is fine
 _OWN, _TRACE, _RIM = (
     0,
     1,
@@ -103,6 +105,11 @@ def trace_texture(action: str, generator: np.random.Generator) -> Floats:
     return (1 / (1 + np.exp(-3 * wave))).astype(np.float32)
 
 
+def fine_texture(generator: np.random.Generator) -> Floats:
+    """Grain (128, 128) in 0 to 1 whose details are a few texels wide, as those of real surfaces are."""
+    return 0.5 * noise_texture(generator, 7) + 0.5 * noise_texture(generator, 3.5)
+
+
 def _palette(generator: np.random.Generator, dark: float, light: float) -> Floats:
     """Two colours (2, 3) in 0 to 1, in any order, of lightness about `dark` and `light`."""
     colours = generator.uniform(0.1, 0.8, (2, 3))
@@ -112,11 +119,13 @@ def _palette(generator: np.random.Generator, dark: float, light: float) -> Float
 
 
 def background_radiance(
-    grid: Floats, camera: Floats, place: np.random.Generator, generator: np.random.Generator
+    grid: Floats, camera: Floats, place: np.random.Generator, generator: np.random.Generator, fine: bool
 ) -> Floats:
     """Background (T, H, W, 3) in 0 to 1 for camera shifts (T, 2); `place` draws it, `generator` where one stands."""
     texture = 0.7 * noise_texture(place, 30) + 0.3 * noise_texture(place, 14)
     palette = _palette(place, 0.28, 0.52)
+    if fine:
+        texture += _FINE_SHARE * (fine_texture(place) - texture)
     stand = generator.uniform(0, _TEXTURE_PIXELS, 2).astype(np.float32)
     value = sample(texture, grid - camera[:, None, None] + stand)
     return palette[0] + value[..., None] * (palette[1] - palette[0])
@@ -130,9 +139,17 @@ class Painter:
         shape: one of `OBJECTS`.
         surface: one of `SURFACES`.
         generator: draws palettes, patterns and directions.
+        fine_texels_per_unit: of object coordinates, at which a fine grain is added; null: none.
     """
 
-    def __init__(self, action: str, shape: str, surface: str, generator: np.random.Generator) -> None:
+    def __init__(
+        self,
+        action: str,
+        shape: str,
+        surface: str,
+        generator: np.random.Generator,
+        fine_texels_per_unit: float | None = None,
+    ) -> None:
         self.action = action
         self.shape = shape
         self.own = surface_texture(surface, generator)
@@ -142,6 +159,8 @@ class Painter:
         self.rim = generator.uniform(0.75, 1.0, 3).astype(np.float32)
         self.petals = int(generator.integers(4, 8))
         self.turn = generator.uniform(0, 2 * np.pi)
+        self.fine_texels_per_unit = fine_texels_per_unit
+        self.grain = None if fine_texels_per_unit is None else fine_texture(generator)
 
     def process(
         self, parts: Bytes, local: Floats, phase: NDArray[np.float64], times: NDArray[np.float64]
@@ -190,7 +209,9 @@ class Painter:
     def colours(self, material: Bytes, local: Floats) -> Floats:
         """Colours (N, 3) in 0 to 1 of pixels with `material` (N,) at object coordinates `local` (N, 2)."""
         where = local * _TEXELS_PER_UNIT
-        value = np.where(material == _TRACE, sample(self.trace, where), sample(self.own, where))[:, None]
+        value = np.where(material == _TRACE, sample(self.trace, where), sample(self.own, where))
+        if self.grain is not None:
+            value += _FINE_SHARE * (sample(self.grain, local * self.fine_texels_per_unit) - value)
         palette = self.palettes[(material == _TRACE).astype(int)]
-        colours = palette[:, 0] + value * (palette[:, 1] - palette[:, 0])
+        colours = palette[:, 0] + value[:, None] * (palette[:, 1] - palette[:, 0])
         return np.where((material == _RIM)[:, None], self.rim, colours)

@@ -142,6 +142,8 @@ def synthetic(
     videos: int = 240,
     synthetic_seed: int = 0,
     static: bool = False,
+    texture: str = "coarse",
+    size_pixels: int = 96,
     label: str = "label",
 ) -> Listing:
     """The embedded videos, written into the user's cache folder on first use; see selfsup.data.synthetic.
@@ -153,6 +155,8 @@ def synthetic(
             videos=videos,
             seed=synthetic_seed,
             static=static,
+            texture=texture,
+            size_pixels=size_pixels,
             progress=lambda done, total: bar.update(row, completed=done, total=total),
         )
     return manifest(path, label=label)

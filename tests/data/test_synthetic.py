@@ -62,7 +62,7 @@ def test_same_seed_same_bytes_whatever_the_processes(manifest: Path, tmp_path: P
 
 
 def test_groups_never_cross_splits_and_labels_are_balanced() -> None:
-    settings = synthetic._Settings(240, 0, 96, 2.4, 20, False)
+    settings = synthetic._Settings(240, 0, 96, 2.4, 20, False, "coarse")
     places = [synthetic._place(number, settings) for number in range(240)]
     splits: dict[int, set[str]] = {}
     for group, _, split in places:
@@ -76,7 +76,7 @@ def test_groups_never_cross_splits_and_labels_are_balanced() -> None:
 
 @pytest.mark.parametrize("videos", [3, 4, 5, 7, 12, 13])
 def test_every_split_has_videos(videos: int) -> None:
-    settings = synthetic._Settings(videos, 0, 48, 1.0, 16, False)
+    settings = synthetic._Settings(videos, 0, 48, 1.0, 16, False, "coarse")
     places = [synthetic._place(number, settings) for number in range(videos)]
     assert {split for _, _, split in places} == {"train", "val", "test"}
 
@@ -153,6 +153,28 @@ def test_object_moves_unlike_the_background() -> None:
         assert np.ptp(camera, axis=0).max() < 1e-4  # one motion for all of the background
         apart = [np.linalg.norm(f[m].mean(0) - f[~m].mean(0)) for f, m in zip(flow, inside, strict=True) if m.any()]
         assert np.mean(apart) > 0.3, action
+
+
+def test_fine_texture_adds_detail_to_the_background_and_the_object() -> None:
+    coarse, fine = (scene_of("melt", texture=name) for name in ("coarse", "fine"))
+    assert (coarse.parts == fine.parts).all()
+    assert (coarse.motion == fine.motion).all()
+    for inside in (True, False):
+        detail = []
+        for scene in (coarse, fine):
+            grey = scene.frames.astype(float).mean(-1)
+            bent = np.abs(grey[:, 1:-1, 2:] - 2 * grey[:, 1:-1, 1:-1] + grey[:, 1:-1, :-2])
+            detail.append((bent[(scene.parts[:, 1:-1, 1:-1] > 0) == inside] > 1).mean())
+        assert 1 - detail[1] < 0.6 * (1 - detail[0])  # less of it is smooth
+
+
+def test_the_texture_is_part_of_what_is_cached(tmp_path: Path) -> None:
+    ask = {"videos": 3, "size_pixels": 32, "seconds": 0.5, "fps": 8, "processes": 1}
+    coarse, fine = (cached_synthetic(tmp_path, texture=name, **ask) for name in ("coarse", "fine"))
+    path = rows_of(coarse)[0]["path"]
+    assert (coarse.parent / path).read_bytes() != (fine.parent / path).read_bytes()
+    with pytest.raises(ValueError, match="texture is 'rough', choose one of coarse, fine"):
+        cached_synthetic(tmp_path, texture="rough", **ask)
 
 
 @pytest.mark.parametrize("action", ACTIONS)
