@@ -3,6 +3,7 @@
 from itertools import combinations
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -55,5 +56,37 @@ def test_one_scene_is_one_shot_and_a_long_one_is_thinned() -> None:
     assert ShotDetector()(scenes(131)) == [range(0, 131, 2)]
 
 
-def test_a_cut_in_every_frame_leaves_no_shot() -> None:
-    assert ShotDetector(max_cuts=20)(scenes(*[1] * 16)) == []
+def test_shots_of_a_few_frames_leave_none() -> None:
+    assert ShotDetector(max_cuts=20)(scenes(*[3] * 8)) == []
+    assert ShotDetector(max_cuts=20, abruptness=0)(scenes(*[1] * 16)) == []
+
+
+def swaying(frames: Tensor) -> Tensor:
+    """The same with an exposure that goes up and down by a quarter, a period every 20 frames."""
+    gain = 1 + 0.25 * torch.sin(torch.arange(len(frames)) * (2 * torch.pi / 20))
+    return (frames * gain[:, None, None, None]).clamp(0, 255).byte()
+
+
+def test_a_smooth_sway_of_exposure_is_no_cut_and_hides_none() -> None:
+    assert ShotDetector().cuts(swaying(scenes(60))) == []
+    assert ShotDetector().cuts(swaying(scenes(25, 35))) == [25]
+
+
+def test_a_slow_change_of_colour_is_a_cut_for_the_segmentation_alone() -> None:
+    red, green = scenes(60)[:1].float(), scenes(60, 1)[-1:].float()
+    share = torch.linspace(0, 1, 60)[:, None, None, None]
+    dissolve = (red * (1 - share) + green * share).byte()
+    assert ShotDetector(abruptness=0).cuts(dissolve)
+    assert ShotDetector().cuts(dissolve) == []
+
+
+def test_a_jump_of_exposure_alone_is_no_cut() -> None:
+    brighter = scenes(40).float()
+    brighter[20:] *= 1.15
+    assert ShotDetector().cuts(brighter.clamp(0, 255).byte()) == []
+
+
+@pytest.mark.parametrize(("name", "value"), [("abruptness", -1.0), ("window_frames", 0)])
+def test_values_out_of_bounds_are_named(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"shots\.{name}={value:g}"):
+        ShotDetector(**{name: value})  # type: ignore[arg-type]
