@@ -1,10 +1,10 @@
-"""What wrong labels cost: `python benchmarks/noisy_labels.py --folder RUNS [--seeds 0 1 2] [key=value …]`.
+"""What wrong labels cost: `python benchmarks/noisy_labels.py --folder RUNS [--seeds 0 1 2] [--settings key=value …]`.
 
 Trains task=motion_segmentation on the true masks of the synthetic videos, spoiled in a controlled way (the study of
 Pathak et al. 2017, arXiv 1612.06370, section 4), and prints a Markdown table, a row a condition: the intersection over
 union of the network with the true masks of held-out still frames, and the linear probe of its encoder. Every encoder
 is probed on all videos, those too that taught it nothing. A run whose summary.json is there is not trained again;
-key=value pairs go to `selfsup train`.
+the settings go to `selfsup train`.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="of the runs, which are kept")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--conditions", nargs="+", default=list(CONDITIONS), choices=list(CONDITIONS))
-    parser.add_argument("settings", nargs="*", help="key=value for every training")
-    options = parser.parse_intermixed_args()
+    parser.add_argument("--settings", nargs="*", default=[], help="key=value for every training")
+    options = parser.parse_args()
     torch.set_num_threads(1)
     overlaps: dict[str, list[tuple[float, float]]] = {name: [] for name in options.conditions}
     probes = []
