@@ -159,8 +159,7 @@ class Painter:
         self.rim = generator.uniform(0.75, 1.0, 3).astype(np.float32)
         self.petals = int(generator.integers(4, 8))
         self.turn = generator.uniform(0, 2 * np.pi)
-        self.fine_texels_per_unit = fine_texels_per_unit
-        self.grain = None if fine_texels_per_unit is None else fine_texture(generator)
+        self.grain = None if fine_texels_per_unit is None else (fine_texture(generator), fine_texels_per_unit)
 
     def process(
         self, parts: Bytes, local: Floats, phase: NDArray[np.float64], times: NDArray[np.float64]
@@ -211,7 +210,8 @@ class Painter:
         where = local * _TEXELS_PER_UNIT
         value = np.where(material == _TRACE, sample(self.trace, where), sample(self.own, where))
         if self.grain is not None:
-            value += _FINE_SHARE * (sample(self.grain, local * self.fine_texels_per_unit) - value)
+            grain, texels_per_unit = self.grain
+            value += _FINE_SHARE * (sample(grain, local * texels_per_unit) - value)
         palette = self.palettes[(material == _TRACE).astype(int)]
         colours = palette[:, 0] + value[:, None] * (palette[:, 1] - palette[:, 0])
         return np.where((material == _RIM)[:, None], self.rim, colours)
