@@ -29,6 +29,7 @@ from selfsup.data.sampling import UniformSampler
 from selfsup.tasks.task import Task
 from selfsup.verb import CONFIGURATION
 
+# Of fewer videos more frames are shown, so that every training takes as many steps.
 CONDITIONS = {
     "true masks": (),
     "boundary moved by up to 0.1": ("foreground.boundary_share=0.1",),
@@ -36,13 +37,14 @@ CONDITIONS = {
     "boundary moved by up to 0.4": ("foreground.boundary_share=0.4",),
     "0.2 of the box cut off": ("foreground.truncated_share=0.2",),
     "0.5 of the box cut off": ("foreground.truncated_share=0.5",),
-    "half of the videos": ("data.labels_fraction=0.5",),
-    "a quarter of the videos": ("data.labels_fraction=0.25",),
+    "half of the videos": ("data.labels_fraction=0.5", "data.clips_per_video=4"),
+    "a quarter of the videos": ("data.labels_fraction=0.25", "data.clips_per_video=8"),
 }
 SETTINGS = (
     "task=motion_segmentation",
     "foreground=noisy_masks",
     "data=synthetic",
+    "data.clips_per_video=2",
     "trainer=cpu",
     "data.num_workers=0",
     "pictures.every_epochs=1000",
@@ -54,7 +56,7 @@ def train(condition: str, seed: int, folder: Path, more: Sequence[str]) -> dict[
     """The summary of one run, which is trained unless it is there."""
     summary = folder / "summary.json"
     if not summary.exists():
-        chosen = [*SETTINGS, *CONDITIONS[condition], *more, f"seed={seed}", f"hydra.run.dir={folder}"]
+        chosen = [*SETTINGS, *more, *CONDITIONS[condition], f"seed={seed}", f"hydra.run.dir={folder}"]
         subprocess.run([sys.executable, "-m", "selfsup.train", *chosen], check=True, stdout=sys.stderr)
     return json.loads(summary.read_text(encoding="utf-8"))
 
