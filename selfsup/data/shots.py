@@ -34,6 +34,9 @@ class ShotDetector:
         abruptness: a cut changes the histograms, exposure taken out, at least so many times as the median of the
             changes around it does; a gradual transition is none. 0: every change point is a cut, as in uNLC.
         window_frames: before and after a cut, that are looked at for it.
+        plain_change: of the histograms (Euclidean, each channel's sums to one), from which on two frames are of two
+            shots, whatever is around them and however many cuts there are. Adjacent frames of DAVIS reach 0.22 at half
+            their rate, those of two unlike videos have a median of 0.74.
 
     Raises ValueError for a negative abruptness, or a window of less than one frame.
     """
@@ -45,6 +48,7 @@ class ShotDetector:
     max_frames: int = 110
     abruptness: float = 3.0
     window_frames: int = 8
+    plain_change: float = 0.4
 
     def __post_init__(self) -> None:
         if self.abruptness < 0 or self.window_frames < 1:
@@ -69,7 +73,8 @@ class ShotDetector:
         features = np.stack([_histograms(image, self.histogram_bins) for image in images])
         points = change_points(features @ features.T, self.max_cuts, self.penalty)
         changes = np.linalg.norm(np.diff(features, axis=0), axis=1)  # [i]: from frame i to the next
-        return sorted({cut for point in points if (cut := self._abrupt(changes, point)) is not None})
+        plain = {int(number) + 1 for number in np.flatnonzero(changes >= self.plain_change)}
+        return sorted(plain | {cut for point in points if (cut := self._abrupt(changes, point)) is not None})
 
     def _abrupt(self, changes: NDArray[np.float64], point: int) -> int | None:
         """The cut at a change point or one frame beside it; None where there is none."""

@@ -1,12 +1,15 @@
 """Shots against an exhaustive search, and on videos whose cuts are known."""
 
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchvision.transforms.v2.functional import resize
 
+from selfsup.data.reader import VideoReader
 from selfsup.data.shots import ShotDetector, change_points
 
 
@@ -56,6 +59,20 @@ def test_one_scene_is_one_shot_and_a_long_one_is_thinned() -> None:
     assert ShotDetector()(scenes(131)) == [range(0, 131, 2)]
 
 
+def test_a_cut_in_every_frame_leaves_no_shot() -> None:
+    assert ShotDetector()(scenes(*[1] * 16)) == []
+
+
+def test_frames_of_sixty_real_videos_leave_no_shot(real_videos: Path) -> None:
+    paths = sorted((real_videos / "surv_fight" / "videos").rglob("*.mp4"))[::5]
+    frames = []
+    for path in paths:
+        with VideoReader(path, short_side_pixels=96) as video:
+            frames.append(resize(video.frames([0.0])[0], [96, 128], antialias=True))
+    assert len(frames) == 60
+    assert ShotDetector()(torch.stack(frames)) == []
+
+
 def test_shots_of_a_few_frames_leave_none() -> None:
     assert ShotDetector(max_cuts=20)(scenes(*[3] * 8)) == []
     assert ShotDetector(max_cuts=20, abruptness=0)(scenes(*[1] * 16)) == []
@@ -68,8 +85,12 @@ def swaying(frames: Tensor) -> Tensor:
 
 
 def test_a_smooth_sway_of_exposure_is_no_cut_and_hides_none() -> None:
-    assert ShotDetector().cuts(swaying(scenes(60))) == []
-    assert ShotDetector().cuts(swaying(scenes(25, 35))) == [25]
+    grain = torch.linspace(-60, 60, scenes(1)[0, 0].numel()).view_as(
+        scenes(1)[0, 0]
+    )  # surfaces are of more than one colour
+    one, two = (swaying((frames + grain).clamp(0, 255)) for frames in (scenes(60), scenes(25, 35)))
+    assert ShotDetector().cuts(one) == []
+    assert ShotDetector().cuts(two) == [25]
 
 
 def test_a_slow_change_of_colour_is_a_cut_for_the_segmentation_alone() -> None:
