@@ -71,6 +71,7 @@ ONLY_IN = {
     "wandb": set(),
     "pandas": set(),
     "cv2": {"selfsup.data.flow"},
+    "torchaudio": {"selfsup.data.spectrogram"},
     "skimage": {"selfsup.data.superpixels"},
     "pickle": {"selfsup.encoders.state_dict", "selfsup.data.flow", "selfsup.network_labeller"},  # for its error
 }
