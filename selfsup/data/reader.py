@@ -11,7 +11,8 @@ from torch import Tensor
 
 from selfsup.data.decoders import MissingFrameError, PyavDecoder, make_decoder
 from selfsup.data.frame_table import FrameTable, Source
-from selfsup.data.sound import SoundEndsError, read_sound, sound_stream
+from selfsup.data.loudness import LOUDNESS_HZ, SoundInfo, decibels
+from selfsup.data.sound import SoundEndsError, read_levels, read_sound, sound_stream
 
 # Samplers compute seconds in floating point: this much past either end is still the end.
 SLACK_SECONDS = 1e-6
@@ -156,8 +157,8 @@ class VideoReader:
         """Mono sound, float32 (N,) in [-1, 1], N = round((stop - start) * rate) exactly; channels are
         averaged.
 
-        Silence where the track starts late or has a hole. Raises ValueError where there is no track, or where
-        it ends before `stop_seconds`.
+        Silence where the track starts late or has a hole. Raises ValueError where there is no track, where it
+        ends before `stop_seconds`, or where samples are no finite numbers.
         """
         if not self.has_audio:
             raise ValueError(f"{self.path}: has no sound track; leave it out or use a task without sound")
@@ -166,7 +167,7 @@ class VideoReader:
                 f"{self.path}: no sound from {start_seconds:.2f} s to {stop_seconds:.2f} s at {rate_hz} Hz; "
                 "give 0 <= start < stop and a positive rate"
             )
-        zero = float(self._table.pts[0]) * float(self._source.stream.time_base)
+        zero = self._zero_seconds
         try:
             samples = read_sound(self._source, start_seconds + zero, stop_seconds + zero, rate_hz)
         except SoundEndsError as error:
@@ -177,7 +178,24 @@ class VideoReader:
             ) from None
         except FFmpegError as error:
             raise UnreadableVideo(self.path, f"its sound cannot be read ({error.strerror})") from error
+        except ValueError as error:
+            raise UnreadableVideo(self.path, str(error)) from None
         return torch.from_numpy(samples)
+
+    def sound(self) -> SoundInfo | None:
+        """What can be told of the whole sound track, decoded once; None where there is no track."""
+        if not self.has_audio:
+            return None
+        try:
+            levels = read_levels(self._source, self._zero_seconds, LOUDNESS_HZ)
+        except FFmpegError:
+            return SoundInfo(0.0, True, np.zeros(0, np.float32))
+        return SoundInfo(levels.stop_seconds, levels.is_finite, decibels(levels.squares))
+
+    @property
+    def _zero_seconds(self) -> float:
+        """When the first frame is shown, on the file's own clock."""
+        return float(self._table.pts[0]) * float(self._source.stream.time_base)
 
     def close(self) -> None:
         """Closes the file and frees the decoder; the reader cannot be used afterwards."""

@@ -84,18 +84,26 @@ def copy_from(source: Path, target: Path, start_seconds: float) -> Path:
     return target
 
 
+LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+
+
 def write_sound(path: Path, samples: np.ndarray, rate_hz: int, codec: str = "pcm_s16le", late_ms: int = 0) -> Path:
-    """Writes sound, float (channels, N) in [-1, 1], beside 4 s of numbered frames at 25 a second."""
+    """Writes sound, float (channels, N) in [-1, 1], beside 4 s of numbered frames at 25 a second.
+
+    For the codec pcm_f32le the samples are kept as they are, also those that are no finite numbers."""
     with av.open(str(path), "w") as container:
         video: Any = container.add_stream("mpeg4", rate=25)
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(samples)]
+        layout = LAYOUTS[len(samples)]
         sound: Any = container.add_stream(codec, rate=rate_hz, layout=layout)
         for number in range(100):
             container.mux(video.encode(av.VideoFrame.from_ndarray(draw(number), format="rgb24")))
         container.mux(video.encode())
-        packed = (samples.T.reshape(1, -1) * 32767).round().astype(np.int16)
-        frame = av.AudioFrame.from_ndarray(packed, format="s16", layout=layout)
+        packed = np.ascontiguousarray(samples.T.reshape(1, -1), np.float32)
+        kind = "flt"
+        if codec != "pcm_f32le":
+            packed, kind = (packed * 32767).round().astype(np.int16), "s16"
+        frame = av.AudioFrame.from_ndarray(packed, format=kind, layout=layout)
         frame.sample_rate, frame.pts = rate_hz, late_ms * rate_hz // 1000
         frame.time_base = Fraction(1, rate_hz)
         for ready in av.AudioResampler(format=sound.format.name, layout=layout, rate=rate_hz).resample(frame):
