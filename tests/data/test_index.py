@@ -110,6 +110,27 @@ def test_motion_of_known_frames(tmp_path: Path) -> None:
     np.testing.assert_allclose(info.motion, [0.25, 0.0, 0.75], atol=0.01)
 
 
+def test_what_is_known_of_sound(indexed: Indexed) -> None:
+    sound = indexed.index.videos[indexed.root / "moving.mp4"].sound
+    assert sound is not None
+    assert sound.stop_seconds == pytest.approx(3.0, abs=0.1)  # AAC ends at a packet's end
+    assert sound.rms_db == pytest.approx(-3.0, abs=1.0)  # a sine of full scale; the last tenth is padded
+    assert sound.silent_share == 0
+    assert indexed.index.videos[indexed.root / "still.mkv"].sound is None
+    built, _ = inspections(indexed, indexed.cache)
+    again = built.videos[indexed.root / "moving.mp4"].sound
+    assert again is not None
+    np.testing.assert_allclose(again.loudness_db, sound.loudness_db, atol=0.05)
+
+
+def test_a_still_picture_is_told_from_a_standing_camera(indexed: Indexed, tmp_path: Path) -> None:
+    stills = {path.name for path, info in indexed.index.videos.items() if info.is_still}
+    assert stills == {"still.mkv", os.fsdecode(b"one \xff frame.mp4")}
+    frames = still(20, side=64)
+    frames[10:, :4, :4] = 255 - frames[10:, :4, :4]  # one corner of 1/256 of the picture
+    assert not inspect(write_video(tmp_path / "corner.mp4", frames)).is_still
+
+
 def test_a_video_of_one_frame_has_no_motion(indexed: Indexed) -> None:
     info = indexed.index.videos[indexed.root / os.fsdecode(b"one \xff frame.mp4")]
     assert info.num_frames == 1
