@@ -13,11 +13,12 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from selfsup.data.audio_policy import AudioPolicy, counted, told
 from selfsup.data.cache import cache_folder
 from selfsup.data.index import Index, VideoInfo, build_index
 from selfsup.data.labels import FrameLabels, Labels, VideoLabels
 from selfsup.data.listing import Span, plural
-from selfsup.data.sampling import ClipSampler, Prepared, PreparedSampler
+from selfsup.data.sampling import ClipSampler, Prepared, PreparedSampler, SoundSampler
 from selfsup.data.spans import cut_spans
 from selfsup.data.videos import Listing, Video, printable, split_videos
 
@@ -37,7 +38,8 @@ class Catalogue:
     """What takes part: for each split the videos, their labels and their groups, in one order; and what does not.
 
     `notes` are sentences to print: how splits were made, what was ignored, how many were left out. `prepared` is what
-    the sampler made beforehand, if it is one that does.
+    the sampler made beforehand, if it is one that does. `unheard` counts by reason and class the videos that were left
+    out for their sound.
     """
 
     videos: dict[str, list[Any]]
@@ -46,6 +48,7 @@ class Catalogue:
     left_out: list[LeftOut]
     notes: list[str]
     prepared: Prepared | None = None
+    unheard: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def classes(self) -> list[str]:
         """The labels of the training videos, sorted; empty where any video has none."""
@@ -88,7 +91,7 @@ class Catalogue:
         kept: dict[str, Any] = {
             field.name: {**values, split: [values[split][place] for place in chosen]}
             for field in fields(self)
-            if isinstance(values := getattr(self, field.name), dict)
+            if field.name != "unheard" and isinstance(values := getattr(self, field.name), dict)
         }
         return replace(self, **kept, notes=[*self.notes, note])
 
@@ -140,18 +143,21 @@ def take_stock(
     cache: Path | None,
     processes: int,
     timeout_seconds: float,
+    audio: AudioPolicy | None = None,
 ) -> Catalogue:
     """Splits and indexes the videos, and leaves out those that cannot be decoded or that `sampler` refuses.
 
-    A `PreparedSampler` is first given the videos that can be decoded. `cache`, `processes` and `timeout_seconds` are
-    those of `build_index`; without a cache one in the user's cache folder is used. Raises ValueError where no training
-    video is left.
+    Where it is a `SoundSampler`, those that `audio` refuses are left out too. A `PreparedSampler` is first given the
+    videos that can be decoded. `cache`, `processes` and `timeout_seconds` are those of `build_index`; without a cache
+    one in the user's cache folder is used. Raises ValueError where no training video is left.
     """
     split = split_videos(listed.videos, fractions=fractions, seed=seed)
     paths = [video.path for video in split.videos]
     index = _index(paths, cache or _default_cache(paths), processes, timeout_seconds)
     prepared = _prepare(sampler, list(index.videos.values()), processes)
     refused = {**index.refused, **(prepared.refused if prepared is not None else {})}
+    silent = _refused_by(audio, index) if audio is not None and isinstance(sampler, SoundSampler) else {}
+    refused = {**silent, **refused}
     taken: dict[str, list[Video]] = {name: [] for name in SPLITS}
     left_out = []
     for video in split.videos:
@@ -162,14 +168,18 @@ def take_stock(
         assert video.split is not None, "split_videos gives every video a split"
         taken[video.split].append(video)
     if not taken["train"]:
-        lost = [left for left in left_out if left.video.split == "train"]
+        absent = [left for left in left_out if left.video.split == "train"]
         raise ValueError(
-            f"no training video is left of {len(lost)}, the first is {printable(lost[0].video.path)}: "
-            f"{lost[0].reason}; give other videos, or ask less of them"
+            f"no training video is left of {len(absent)}, the first is {printable(absent[0].video.path)}: "
+            f"{absent[0].reason}; give other videos, or ask less of them"
         )
     notes = [*listed.notes, *split.notes]
     if prepared is not None:
         notes.append(prepared.note())
+    decoded = [video.label for video in split.videos if video.path in index.videos]
+    lost = [(reason, left.video.label) for left in left_out if (reason := silent.get(left.video.path)) == left.reason]
+    unheard = counted(lost, decoded)
+    notes += told(unheard, decoded)
     if left_out:
         notes.append(_left_out_note(left_out, len(split.videos)))
     catalogue = Catalogue(
@@ -179,6 +189,7 @@ def take_stock(
         left_out=left_out,
         notes=notes,
         prepared=prepared,
+        unheard=unheard,
     )
     return _with_spans(catalogue, taken) if any(video.spans is not None for video in split.videos) else catalogue
 
@@ -199,6 +210,11 @@ def _with_spans(catalogue: Catalogue, taken: Mapping[str, Sequence[Video]]) -> S
     notes = [*catalogue.notes, f"{note}: cut there"] if late else catalogue.notes
     values = {field.name: getattr(catalogue, field.name) for field in fields(catalogue)}
     return SpanCatalogue(**{**values, "notes": notes}, spans=spans)
+
+
+def _refused_by(audio: AudioPolicy, index: Index) -> dict[Path, str]:
+    reasons = {path: audio.refuse(info) for path, info in index.videos.items()}
+    return {path: reason for path, reason in reasons.items() if reason is not None}
 
 
 def _index(paths: list[Path], cache: Path, processes: int, timeout_seconds: float) -> Index:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from selfsup.data.audio_policy import AudioPolicy
 from selfsup.data.catalogue import SPLITS, Catalogue, take_stock
 from selfsup.data.clips import ViewSampler
 from selfsup.data.dataset import ClipDataset, VideoDataset, ViewDataset, collate
@@ -50,6 +51,7 @@ class VideoDataModule(ResumableDataModule):
         index_processes: videos inspected at once, or "auto".
         decode_timeout_seconds: a video whose inspection takes longer is left out.
         max_failed_fraction: the run stops when a larger share of the videos fails after indexing.
+        audio: which videos are left out where the sampler hears; None: none but those that it refuses itself.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class VideoDataModule(ResumableDataModule):
         index_processes: int | str = "auto",
         decode_timeout_seconds: float = 120.0,
         max_failed_fraction: float = 0.01,
+        audio: AudioPolicy | None = None,
     ) -> None:
         super().__init__(seed, batch_size, labels_fraction)
         given = {
@@ -91,6 +94,7 @@ class VideoDataModule(ResumableDataModule):
             "label": label,
             "labels": labels,
         }
+        self.audio = audio
         self.source = {name: value for name, value in given.items() if value is not None}
         self.list_videos = videos
         self.sampler = sampler
@@ -122,6 +126,7 @@ class VideoDataModule(ResumableDataModule):
             cache=self.index_cache,
             processes=self.index_processes,
             timeout_seconds=self.decode_timeout_seconds,
+            audio=self.audio,
         )
 
     def description(self) -> dict[str, object]:
@@ -131,6 +136,7 @@ class VideoDataModule(ResumableDataModule):
             **{name: str(value) for name, value in self.source.items()},
             **counts,
             "left_out": len(self.catalogue.left_out),
+            **({"left_out_for_sound": self.catalogue.unheard} if self.catalogue.unheard else {}),
         }
 
     def training_dataset(self) -> VideoDataset:

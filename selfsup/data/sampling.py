@@ -33,6 +33,13 @@ class ClipSampler(Protocol):
         ...
 
 
+@runtime_checkable
+class SoundSampler(ClipSampler, Protocol):
+    """A sampler that hears. Videos are held against the policy of `data.audio` before `refuse` is asked."""
+
+    sound_seconds: float
+
+
 @dataclass(frozen=True)
 class Prepared:
     """What a `PreparedSampler` has made of a list of videos.
