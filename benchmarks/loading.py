@@ -2,6 +2,7 @@
 
     python benchmarks/loading.py --root DIR                     the table
     python benchmarks/loading.py --root DIR --soak 5000         resident memory over so many clip reads
+    python benchmarks/loading.py --root DIR --sound             frames with a second of sound against frames alone
 
 Each row opens the file and returns a clip as a uint8 tensor, as a data loader does. Every reader gets the
 same files, the same frames and the same output size; repetitions take turns, so that a busy machine slows all
@@ -27,6 +28,7 @@ from torch import Tensor
 from selfsup.data.reader import UnreadableVideo, VideoReader
 
 VIDEO_ENDINGS = {".mp4", ".avi", ".mkv", ".webm", ".mov", ".mpg", ".wmv"}
+SOUND_SECONDS, SOUND_HZ = 1.0, 48_000
 Read = Callable[["Clip"], Tensor]
 
 
@@ -39,10 +41,14 @@ class Clip:
     times_seconds: list[float]
     size: tuple[int, int]  # width, height
     short_side_pixels: int
+    sound_stop_seconds: float = 0.0
 
 
-def choose_clips(root: Path, frames: int, stride: int, short_side_pixels: int, count: int) -> list[Clip]:
-    """Clips at random places of the files that are long enough; unreadable files are left out."""
+def choose_clips(
+    root: Path, frames: int, stride: int, short_side_pixels: int, count: int, sound: bool = False
+) -> list[Clip]:
+    """Clips at random places of the files that are long enough; unreadable files are left out; with `sound`
+    so are those with less than a second of it."""
     paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in VIDEO_ENDINGS)
     generator = np.random.default_rng(0)
     clips: list[Clip] = []
@@ -55,11 +61,15 @@ def choose_clips(root: Path, frames: int, stride: int, short_side_pixels: int, c
             room = reader.num_frames - (frames - 1) * stride
             if room < 1 or reader.rotation:
                 continue
+            track = reader.sound() if sound else None
+            if sound and (track is None or min(track.stop_seconds, reader.duration_seconds) < SOUND_SECONDS):
+                continue
             indices = int(generator.integers(room)) + stride * np.arange(frames)
             scale = short_side_pixels / min(reader.width, reader.height)
             size = (round(reader.width * scale), round(reader.height * scale))
             times = reader.times_seconds[indices].tolist()
             clips.append(Clip(str(path), indices.tolist(), times, size, short_side_pixels))
+            clips[-1].sound_stop_seconds = track.stop_seconds if track is not None else 0.0
         if len(clips) == count:
             break
     return clips
@@ -93,6 +103,15 @@ def read_plain_pyav(clip: Clip) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
+def read_with_sound(clip: Clip) -> Tensor:
+    """The frames, and `SOUND_SECONDS` of sound at `SOUND_HZ` around the first of them, which is thrown away."""
+    with VideoReader(clip.path, short_side_pixels=clip.short_side_pixels) as reader:
+        last = min(reader.duration_seconds, clip.sound_stop_seconds) - SOUND_SECONDS
+        start = min(max(0.0, clip.times_seconds[0] - SOUND_SECONDS / 2), last)
+        reader.audio(start, start + SOUND_SECONDS, SOUND_HZ)
+        return reader.frames(clip.times_seconds)
+
+
 def torchcodec_row() -> dict[str, Read]:
     """The row of torchcodec where it loads (it needs FFmpeg's libraries on the machine), else none."""
     try:
@@ -111,7 +130,7 @@ def torchcodec_row() -> dict[str, Read]:
 
 
 def compare(clips: list[Clip], rows: dict[str, Read], repetitions: int) -> None:
-    """Prints milliseconds a clip and the ratio to bare decord for each row."""
+    """Prints milliseconds a clip and the ratio to the first row for each."""
     seconds: dict[str, list[float]] = {name: [] for name in rows}
     cpu_seconds: dict[str, list[float]] = {name: [] for name in rows}
     names = list(rows)
@@ -130,7 +149,7 @@ def compare(clips: list[Clip], rows: dict[str, Read], repetitions: int) -> None:
                 rows[name](clip)
             seconds[name].append(time.perf_counter() - begin)
             cpu_seconds[name].append(time.process_time() - cpu_begin)
-    print(f"| {'reader':24} | ms a clip | CPU ms a clip | of bare decord | of its CPU |")
+    print(f"| {'reader':24} | ms a clip | CPU ms a clip | of the first   | of its CPU |")
     print(f"|{'-' * 26}|{'-' * 11}|{'-' * 15}|{'-' * 16}|{'-' * 12}|")
     for name in names:
         wall, cpu = seconds[name], cpu_seconds[name]
@@ -145,11 +164,11 @@ def resident_mib() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def soak(clips: list[Clip], reads: int) -> None:
+def soak(clips: list[Clip], reads: int, read: Read = read_selfsup) -> None:
     """Prints resident memory while clips are read over and over, and whether it stays flat."""
     history = []
     for number in range(1, reads + 1):
-        read_selfsup(clips[number % len(clips)])
+        read(clips[number % len(clips)])
         if number % max(1, reads // 10) == 0:
             history.append(resident_mib())
             print(f"{number:6d} clips read: {history[-1]:.1f} MiB resident")
@@ -165,18 +184,21 @@ def main() -> None:
     parser.add_argument("--short-side", type=int, default=128, help="pixels (default: 128)")
     parser.add_argument("--clips", type=int, default=100, help="clips a repetition (default: 100)")
     parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--sound", action="store_true", help="frames with sound against frames alone, or their soak")
     parser.add_argument("--soak", type=int, default=0, help="clips to read while memory is watched")
     options = parser.parse_args()
     torch.set_num_threads(1)
     decord.logging.set_level(decord.logging.QUIET)
     rows: dict[str, Read] = {"bare decord": read_decord, "selfsup": read_selfsup}
     rows |= {"selfsup, backend=decord": read_selfsup_decord, "plain PyAV": read_plain_pyav} | torchcodec_row()
+    if options.sound:
+        rows = {"frames alone": read_selfsup, "frames and 1 s of sound": read_with_sound}
     for frames in [options.frames] if options.frames else [5, 16]:
         stride = options.stride or (6 if frames == 5 else 2)
-        clips = choose_clips(options.root, frames, stride, options.short_side, options.clips)
+        clips = choose_clips(options.root, frames, stride, options.short_side, options.clips, options.sound)
         print(f"\n{len(clips)} clips of {frames} frames, stride {stride}, short side {options.short_side}:\n")
         if options.soak:
-            soak(clips, options.soak)
+            soak(clips, options.soak, read_with_sound if options.sound else read_selfsup)
         else:
             compare(clips, rows, options.repetitions)
 
