@@ -1,7 +1,8 @@
 """Measures what an encoder knows: `selfsup evaluate encoder.path=… data=… [key=value …]`.
 
 `selfsup evaluate compare A.json B.json` prints the paired differences of two evaluations; several seeds of each are
-averaged first, `A0.json,A1.json B0.json,B1.json`. `selfsup evaluate foreground …` is `selfsup.evaluate_foreground`.
+averaged first, `A0.json,A1.json B0.json,B1.json`. `selfsup evaluate foreground …` is `selfsup.evaluate_foreground`,
+`selfsup evaluate audio …` is `selfsup.evaluate_audio`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from selfsup import evaluate_foreground, weights
+from selfsup import evaluate_audio, evaluate_foreground, weights
 from selfsup.callbacks.quarantine import Quarantine
 from selfsup.data.catalogue import SPLITS, SpanCatalogue
 from selfsup.data.clips import ViewSampler
@@ -221,9 +222,9 @@ def _main(config: DictConfig) -> None:
 
 def main() -> None:
     """Entry point; see `in_one_sentence` for how it ends."""
-    if sys.argv[1:2] == ["foreground"]:
-        del sys.argv[1]
-        evaluate_foreground.main()
+    others = {"foreground": evaluate_foreground.main, "audio": evaluate_audio.main}
+    if len(sys.argv) > 1 and sys.argv[1] in others:
+        others[sys.argv.pop(1)]()
         return
     if sys.argv[1:2] != ["compare"]:
         _main()

@@ -91,6 +91,30 @@ def foreground_protocol(config: DictConfig, data: ResumableDataModule, seen: int
     )
 
 
+def audio_protocol(
+    config: DictConfig, data: ResumableDataModule, seen: int, windows: int, how: Mapping[str, Any]
+) -> Protocol:
+    """How classes of `seen` sounds are told, fold by fold, from `windows` of each; `how` is what else they hang on."""
+    dataset, checksum = _listed(data)
+    return Protocol(
+        dataset=dataset,
+        checksum=checksum,
+        split="folds",
+        groups_kept=True,
+        clips=windows,
+        crops=1,
+        level="video",
+        input_size=None,
+        decoder="pyav",
+        decoder_version=importlib.metadata.version(DISTRIBUTIONS["pyav"]),
+        videos_seen=seen,
+        videos_refused=0,
+        seeds=(config.seed,),
+        settings=settings_of(how),
+        commit=git_commit(),
+    )
+
+
 def _listed(data: ResumableDataModule) -> tuple[str, str | None]:
     """The name of the data set, and the checksum of the file that lists its videos, if one does."""
     if "manifest" not in data.source:

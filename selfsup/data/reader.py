@@ -12,7 +12,7 @@ from torch import Tensor
 from selfsup.data.decoders import MissingFrameError, PyavDecoder, make_decoder
 from selfsup.data.frame_table import FrameTable, Source
 from selfsup.data.loudness import LOUDNESS_HZ, SoundInfo, decibels
-from selfsup.data.sound import SoundEndsError, read_levels, read_sound, sound_stream
+from selfsup.data.sound import SoundEndsError, read_levels, read_sound, read_whole, sound_stream
 
 # Samplers compute seconds in floating point: this much past either end is still the end.
 SLACK_SECONDS = 1e-6
@@ -210,8 +210,28 @@ class VideoReader:
         self.close()
 
 
-def open_source(path: Path) -> Source:
-    """Opens a file that holds a video; FileNotFoundError or `UnreadableVideo` for anything else."""
+def read_sound_file(path: str | Path, rate_hz: int) -> Tensor:
+    """The whole sound track of any file, with or without a picture: mono, float32 (N,) in [-1, 1].
+
+    Raises FileNotFoundError for a missing file, `UnreadableVideo` for one without sound that can be used.
+    """
+    path = Path(path)
+    source = _opened(path)
+    try:
+        if sound_stream(source.container) is None:
+            raise UnreadableVideo(path, "holds no sound that can be decoded")
+        return torch.from_numpy(read_whole(source, rate_hz))
+    except FFmpegError as error:
+        raise UnreadableVideo(path, f"its sound cannot be read ({error.strerror})") from error
+    except UnreadableVideo:
+        raise
+    except ValueError as error:
+        raise UnreadableVideo(path, str(error)) from None
+    finally:
+        source.close()
+
+
+def _opened(path: Path) -> Source:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     if not path.is_file():
@@ -219,9 +239,14 @@ def open_source(path: Path) -> Source:
     if path.stat().st_size == 0:
         raise UnreadableVideo(path, "is empty (0 bytes)")
     try:
-        source = Source(path)
+        return Source(path)
     except FFmpegError as error:
         raise UnreadableVideo(path, f"cannot be opened as a video ({error.strerror})") from error
+
+
+def open_source(path: Path) -> Source:
+    """Opens a file that holds a video; FileNotFoundError or `UnreadableVideo` for anything else."""
+    source = _opened(path)
     kind = source.container.format.name
     reason = ""
     if "image" in kind or kind.endswith("_pipe"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from selfsup.data.davis import davis
+from selfsup.data.esc import esc
 from selfsup.data.listing import (
     VIDEO_SUFFIXES,
     Listing,
@@ -34,6 +35,7 @@ __all__ = [
     "Listing",
     "Video",
     "davis",
+    "esc",
     "folder",
     "hmdb51",
     "kinetics",
