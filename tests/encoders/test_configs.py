@@ -22,6 +22,8 @@ DIMS = {
     "c3d_plain": 512,
     "caffenet": 256,
     "inflated18": 512,
+    "l3_audio": 512,
+    "l3_vision": 512,
     "mc3_18": 512,
     "pretrained": 512,
     "r2plus1d10": 512,

@@ -13,6 +13,7 @@ from selfsup.encoders.c3d import C3D
 from selfsup.encoders.caffenet import CaffeNet
 from selfsup.encoders.encoder import Encoder, FrameEncoder
 from selfsup.encoders.inflated import Inflated
+from selfsup.encoders.l3 import L3
 from selfsup.encoders.resnet import ResNet
 from selfsup.encoders.s3d import S3D
 from selfsup.encoders.timm import Timm
@@ -34,6 +35,8 @@ CASES = {
     "resnet50": Case(lambda **k: ResNet(50, **k), (2, 32, 64), (2048, 2, 1, 2)),
     "caffenet": Case(CaffeNet, (2, 48, 72), (256, 2, 1, 2)),
     "caffenet without batch norm": Case(lambda **k: CaffeNet(batch_norm=False, **k), (2, 72, 80), (256, 2, 2, 2)),
+    "l3": Case(L3, (2, 16, 24), (512, 2, 2, 3)),
+    "l3 with stride 2": Case(lambda **k: L3(stride=2, **k), (2, 32, 48), (512, 2, 2, 3)),
     "c3d": Case(C3D, (8, 32, 48), (512, 1, 2, 3), small=(8, 16, 16)),
     "c3d plain": Case(lambda **k: C3D(batch_norm=False, **k), (16, 16, 32), (512, 2, 1, 2), small=(8, 16, 16)),
     "r3d18": Case(VideoResNet, (8, 32, 40), (512, 1, 2, 3), small=(2, 16, 16)),
