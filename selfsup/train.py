@@ -33,6 +33,7 @@ from selfsup.evaluation.report import write_figures
 from selfsup.precision import best_precision
 from selfsup.records import recognition_figures
 from selfsup.tasks.action_recognition import ActionRecognition
+from selfsup.tasks.audio_visual import AudioVisual
 from selfsup.tasks.task import Task
 from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence
 
@@ -81,6 +82,8 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     name = HydraConfig.get().runtime.choices["task"]
     encoder = task.encoder.cpu()
     save_encoder(task, data, name, folder / "encoder.safetensors")
+    if isinstance(task, AudioVisual):
+        save_audio_encoder(task, data, name, config, folder / "audio_encoder.safetensors")
     rows: list[dict[str, Any]] = []
     try:
         rows = probe({"before": before, "learned": encoder}, data, task.normalize) if task.probes else []
@@ -118,6 +121,22 @@ def save_encoder(task: Task, data: ResumableDataModule, name: str, path: Path) -
         weights.save(encoder, path, input=specification, task=name, data=data.description())
 
 
+def save_audio_encoder(
+    task: AudioVisual, data: ResumableDataModule, name: str, config: DictConfig, path: Path
+) -> None:
+    """Writes the encoder of sounds, with how they became spectrograms as "sound" of its data."""
+    sound = {
+        "sound_seconds": config.task.sampler.sound_seconds,
+        "spectrogram": OmegaConf.to_container(config.task.spectrogram, resolve=True),
+    }
+    # One channel, as it is; the size is that of the frequency axis.
+    with torch.no_grad():
+        bins = task.spectrogram.cpu()(torch.zeros(1, round(sound["sound_seconds"] * config.task.sampler.rate_hz)))
+    specification = InputSpecification(size_pixels=bins.shape[-2], mean=(0.0,), std=(1.0,), fps=None)
+    about = {**data.description(), "sound": sound}
+    weights.save(task.audio_encoder.cpu(), path, input=specification, task=name, data=about)
+
+
 def write_answers(
     task: ActionRecognition, config: DictConfig, data: ResumableDataModule, folder: Path, console: Console
 ) -> None:
@@ -142,6 +161,8 @@ def check_fit(config: DictConfig, task: Task, encoder: Encoder) -> None:
     recognition = isinstance(task, ActionRecognition)
     if config.get("foreground") is not None and not isinstance(task.sampler, ForegroundClip):
         raise ValueError("this task learns from no labels of foreground; add task=motion_segmentation")
+    if config.get("audio_encoder") is not None and not isinstance(task, AudioVisual):
+        raise ValueError("this task hears no sound; add task=audio_visual")
     if config.get("classifier") is not None and not recognition:
         raise ValueError("a classifier wants labels, and this task asks for none; add task=action_recognition")
     if isinstance(encoder, Stored) and not recognition:

@@ -54,7 +54,11 @@ VERBS = {
     "selfsup.records",
     "selfsup.verb",
 }
-NOT_TASKS = {"selfsup.tasks", *(f"selfsup.tasks.{name}" for name in ("answers", "schedules", "scoring", "task"))}
+NOT_TASKS = {
+    "selfsup.tasks",
+    *(f"selfsup.tasks.{name}" for name in ("answers", "schedules", "scoring", "task")),
+    *(f"selfsup.tasks.{name}" for name in ("correspondence", "fusion", "localisation", "negatives")),
+}
 # Modules, or packages by a dot at the end, that may import these libraries; nobody else may.
 ONLY_IN = {
     "hydra": VERBS | {"selfsup.weights"},
