@@ -121,9 +121,7 @@ def save_encoder(task: Task, data: ResumableDataModule, name: str, path: Path) -
         weights.save(encoder, path, input=specification, task=name, data=data.description())
 
 
-def save_audio_encoder(
-    task: AudioVisual, data: ResumableDataModule, name: str, config: DictConfig, path: Path
-) -> None:
+def save_audio_encoder(task: AudioVisual, data: ResumableDataModule, name: str, config: DictConfig, path: Path) -> None:
     """Writes the encoder of sounds, with how they became spectrograms as "sound" of its data."""
     sound = {
         "sound_seconds": config.task.sampler.sound_seconds,

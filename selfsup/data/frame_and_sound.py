@@ -88,7 +88,10 @@ class FrameAndSound:
         return None
 
     def starts_seconds(self, info: VideoInfo, generator: torch.Generator) -> list[float]:
-        """When the M sounds start: on the grid of frame times, at least `gap_seconds` apart, all pairs alike likely."""
+        """When the M sounds start: on the grid of frame times, drawn evenly from all that are `gap_seconds` apart.
+
+        In a video that is hardly longer than it must be they are its ends, up to a frame less apart.
+        """
         last = self._last_start(info)
         if self.moments == 1:
             return [self._on_grid(info, uniform(0, last + 1 / info.fps, generator))]

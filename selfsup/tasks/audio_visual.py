@@ -168,7 +168,9 @@ class AudioVisual(Task):
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         pairs = {kind: compared(self.head, examples, kind, generator) for kind in kinds}
         told = [accuracy(*logits) for logits in pairs.values() if len(logits[0])]
-        loss = sum((share * losses(*pairs[kind]) for kind, share in shares.items()), torch.zeros((), device=self.device))
+        loss = sum(
+            (share * losses(*pairs[kind]) for kind, share in shares.items()), torch.zeros((), device=self.device)
+        )
         return {"loss": loss, **({"accuracy": torch.stack(told).mean()} if told else {})}
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:

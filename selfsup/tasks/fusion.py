@@ -1,9 +1,9 @@
 """Heads that say whether a frame and a sound belong together, from the feature maps of their encoders.
 
 `concat` is that of Look, Listen and Learn (Arandjelović and Zisserman 2017, arXiv 1705.08168, section 2); `distance`
-and `localise` are AVE-Net and AVOL-Net of Objects that Sound (2018, arXiv 1712.06651, sections 3.1 and 4); `contrastive`
-compares by the cosine, as InfoNCE does (van den Oord et al. 2018, arXiv 1807.03748; for sound: Morgado et al. 2021,
-arXiv 2004.12943). Their softmax over two classes is here the sigmoid of one logit, which is the same function.
+and `localise` are AVE-Net and AVOL-Net of Objects that Sound (2018, arXiv 1712.06651, sections 3.1 and 4). Their
+softmax over two classes is here the sigmoid of one logit, which is the same function. `contrastive` compares by the
+cosine, for InfoNCE (van den Oord et al. 2018, arXiv 1807.03748).
 """
 
 from __future__ import annotations

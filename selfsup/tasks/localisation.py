@@ -1,4 +1,4 @@
-"""Where in the frame does it sound? The pointing game (Zhang et al. 2016, arXiv 1608.00507, section 4.2) and its pictures.
+"""Where in the frame does it sound? The pointing game (Zhang et al. 2016, arXiv 1608.00507, section 4.2), and pictures.
 
 The peak of the similarity map, taken at the middle of its cell and without tolerance, must lie in the sounding object.
 """
@@ -36,7 +36,9 @@ def pointing(
         tiles, where = mosaic(clip, truth)
         hits |= told("pointing, mosaic", head.similarity(encode(tiles[:, :, None])[:, 0], sounds), where)
     else:
-        hits |= {f"pointing, mosaic{end}": torch.full((len(clip),), torch.nan) for end in ("", ", centre", ", anywhere")}
+        hits |= {
+            f"pointing, mosaic{end}": torch.full((len(clip),), torch.nan) for end in ("", ", centre", ", anywhere")
+        }
     return {**hits, "videos": examples.videos.cpu()}
 
 
