@@ -34,7 +34,7 @@ class AudioVisual(Task):
 
     Its figures are of held-out videos, where a guess gets one half: "accuracy", decisions whether a pair belongs
     together; "two_choice", which of two sounds is a frame's own. Of a test there is what is left of them when every
-    sound is replaced by noise as loud, by silence, or by one and the same sound: half. `fusion: localise` adds
+    sound is replaced by white noise, by silence, or by one and the same sound: half. `fusion: localise` adds
     "pointing" where masks of the sounding object are known: is the peak of the map in it? Beside it stand the middle of
     the frame, and a random place. In "pointing, mosaic" the frames of four videos lie side by side, and one sounds.
 
@@ -244,10 +244,9 @@ class AudioVisual(Task):
 
 
 def replaced(sound: Tensor, control: str, generator: torch.Generator) -> Tensor:
-    """Sounds (B, M, N) that tell nothing of their video: white noise as loud, silence, or one sound for all."""
+    """Sounds (B, M, N) that tell nothing of their video: equally loud white noise, silence, or one sound for all."""
     if control == "silence":
         return torch.zeros_like(sound)
     if control == "one sound":
         return sound[:1, :1].expand_as(sound)
-    loud = sound.square().mean(dim=-1, keepdim=True).sqrt()
-    return loud * torch.randn(sound.shape, generator=generator).to(sound)
+    return 0.1 * torch.randn(sound.shape, generator=generator).to(sound)

@@ -110,13 +110,13 @@ class _AllGather(torch.autograd.Function):
     """`all_gather` whose gradient is the sum over processes; torch.distributed.nn's is deprecated."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
         parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, rows.contiguous())
         return torch.stack(parts)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         summed = gradient.contiguous()
         dist.all_reduce(summed)
         return summed[dist.get_rank()]
