@@ -61,3 +61,17 @@ def test_watching_objects_move_holds_the_papers_layers_and_bounds() -> None:
     assert (task.background_below, task.foreground_above) == (0.4, 0.7)
     assert task(torch.zeros(1, 3, 1, 227, 227)).shape == (1, 56, 56)
     assert task.sampler.window.context == 1.75
+
+
+def test_look_listen_learn_holds_the_papers_numbers() -> None:
+    config = composed("experiment=look_listen_learn", "data=folder", "data.root=VIDEOS")
+    task = instantiate(config.task, _partial_=True)(encoder=instantiate(config.encoder))
+    assert task.spectrogram(torch.zeros(1, 48_000)).shape == (1, 1, 1, 257, 199)
+    assert [task.encoder.stride, task.audio_encoder.stride, task.audio_encoder.in_channels] == [1, 1, 1]
+    first = task.head.layers[0]
+    assert (first.in_features, first.out_features) == (1024, 128)
+    optimizer = task.optimizer(task.parameters())
+    assert isinstance(optimizer, torch.optim.Adam)
+    assert (optimizer.defaults["lr"], optimizer.defaults["weight_decay"]) == (1e-4, 1e-5)
+    assert task.schedule is None
+    assert (task.sampler.rate_hz, task.sampler.sound_seconds, task.gain_jitter) == (48_000, 1.0, 0.1)

@@ -49,6 +49,7 @@ LABELS = "task.sampler.labels.short_side_pixels=64 task.sampler.labels.fps=5 tas
 QUICK_LABELS = f"foreground=flow_threshold {LABELS}"
 DAVIS = "data=davis data.root=DAVIS"
 UNSEEN = "'data.videos.test_sequences=[goat,dog]'"
+LISTEN = "python train.py task=audio_visual"
 RECOGNISE = "python train.py task=action_recognition"
 FOLDER = "encoder.path=runs/mine/encoder.safetensors data=folder data.root=VIDEOS"
 WORDS = "python train.py -m seed=0,1,2 experiment=short_clips_recognition data=manifest data.manifest=VIDEOS.csv"
@@ -129,6 +130,18 @@ KNOWN = {
     "selfsup train experiment=watching_objects_move data=folder data.root=VIDEOS": Known(
         f"{SMALL} {QUICK_LABELS} data.size_pixels=64", slow=True
     ),
+    f"{LISTEN} hydra.run.dir=runs/mine/heard": Known(SYNTHETIC),
+    f"{LISTEN} data=folder data.root=VIDEOS task.negatives=both task.sampler.gap_seconds=0.5": Known(SMALL, slow=True),
+    f"{LISTEN} task.fusion=localise encoder=l3_vision encoder.stride=2 task.sampler.truth=true "
+    "data.size_pixels=96": Known(SYNTHETIC, slow=True),
+    f"{LISTEN} task.fusion=contrastive trainer=ddp data=folder data.root=VIDEOS": Known(SMALL, process=True, slow=True),
+    f"{LISTEN} task.sampler.grid=free": Known(SYNTHETIC, slow=True),
+    f"{LISTEN} encoder@audio_encoder=pretrained audio_encoder.path=runs/mine/heard/audio_encoder.safetensors": Known(
+        SYNTHETIC
+    ),
+    "selfsup train experiment=look_listen_learn data=folder data.root=VIDEOS": Known(
+        f"{SMALL} data.size_pixels=64 task.sampler.rate_hz=16000 task.spectrogram.rate_hz=16000", slow=True
+    ),
     f"selfsup evaluate foreground foreground=unlc {DAVIS}": Known(f"{READ} short_side_pixels=120"),
     (
         SEGMENT := f"python train.py task=motion_segmentation {DAVIS} {UNSEEN} data.stretch=true "
@@ -206,6 +219,7 @@ MADE_BY = {
     "runs/mine/extracted/features.h5": EXTRACT,
     "runs/mine/evaluated/evaluation.json": EVALUATE,
     "runs/mine/segmenter": SEGMENT,
+    "runs/mine/heard/audio_encoder.safetensors": f"{LISTEN} hydra.run.dir=runs/mine/heard",
 }
 
 

@@ -165,3 +165,27 @@ def test_parts_that_do_not_fit_are_refused(
         main()
     assert end.value.code == 2
     assert f"error: {sentence}" in capsys.readouterr().err
+
+
+def test_both_encoders_of_a_correspondence_are_written(tmp_path: Path, synthetic_manifest: Path) -> None:
+    folder = tmp_path / "run"
+    sound = ("task.fusion=localise", "task.sampler.truth=true", "task.sampler.rate_hz=8000", "trainer.max_epochs=1")
+    printed = train(folder, synthetic_manifest, "task=audio_visual", *sound)
+    vision, audio = (weights.load(folder / f"{name}encoder.safetensors") for name in ("", "audio_"))
+    assert vision(torch.zeros(1, 3, 1, 32, 32)).shape == (1, 512, 1, 1, 1)
+    assert audio(torch.zeros(1, 1, 1, 64, 101)).shape == (1, 512, 1, 2, 4)
+    assert (len(audio.input.mean), audio.input.size_pixels, audio.in_channels) == (1, 64, 1)
+    told = weights.read_metadata(folder / "audio_encoder.safetensors")
+    assert told["task"] == "audio_visual"
+    assert told["data"]["sound"]["spectrogram"]["rate_hz"] == 8000
+    summary = json.loads((folder / "summary.json").read_text())
+    figures = {row["figure"]: row for row in summary["figures"]}
+    for control in ("noise", "silence", "one sound"):
+        assert figures[f"two_choice, {control}"]["chance"] == 0.5
+    assert figures["accuracy, silence"]["value"] == figures["accuracy, one sound"]["value"] == 0.5
+    assert 0 < figures["pointing"]["chance"] <= 1
+    assert figures["pointing, mosaic"]["chance"] < 0.2
+    found = json.loads((folder / "retrieval.json").read_text())
+    assert list(found) == ["frame to frame", "frame to sound", "sound to frame", "sound to sound"]
+    assert "retrieval, 4 test videos (chance)" in printed
+    assert (folder / "pictures" / "epoch-0000.png").exists()

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from selfsup.data.catalogue import SPLITS, Catalogue
@@ -20,7 +21,7 @@ from selfsup.data.dataset import derive_seed
 from selfsup.data.sampling import ClipSampler
 from selfsup.encoders.cross_modality import cross_modality
 from selfsup.encoders.encoder import Encoder
-from selfsup.tasks.correspondence import Embedded, accuracy, compared, figures, joined, kinds_of, losses
+from selfsup.tasks.correspondence import Embedded, accuracy, compared, figures, in_chunks, joined, kinds_of, losses
 from selfsup.tasks.fusion import FUSIONS, Contrastive, Localise
 from selfsup.tasks.localisation import heat_map, pointing
 from selfsup.tasks.negatives import info_nce
@@ -229,6 +230,27 @@ class AudioVisual(Task):
         for name in ("pointing", "pointing, mosaic"):
             if name in told:
                 self.chance[name] = max(float(told[f"{name}, {guess}"]) for guess in ("centre", "anywhere"))
+
+    @torch.no_grad()
+    def similarities(self, most: int = 1000) -> tuple[list[int], dict[str, Tensor]]:
+        """Of the last evaluation, the numbers of at most `most` videos and how alike they are, one example of each.
+
+        (V, V) by direction: "frame to sound" and back by the head, "frame to frame" and "sound to sound" by cosine.
+        """
+        videos = self.held_out["videos"].tolist()
+        rows = [row for row, video in enumerate(videos) if row == 0 or videos[row - 1] != video][:most]
+        frames, sounds = (self.held_out[name][rows, 0].to(self.device) for name in ("frames", "sounds"))
+        across = torch.stack(
+            [in_chunks(self.head, frames[[row]].expand_as(frames), sounds) for row in range(len(rows))]
+        )
+        vectors = [F.normalize(of.flatten(2).amax(dim=2) if of.ndim > 2 else of, dim=1) for of in (frames, sounds)]
+        found = {
+            "frame to frame": vectors[0] @ vectors[0].T,
+            "frame to sound": across,
+            "sound to frame": across.T,
+            "sound to sound": vectors[1] @ vectors[1].T,
+        }
+        return [videos[row] for row in rows], {name: values.float().cpu() for name, values in found.items()}
 
     @torch.no_grad()
     def pictures(self, batch: dict[str, Tensor]) -> list[Tensor]:
