@@ -80,9 +80,9 @@ class FrameAndSound:
         """Why frame and sound cannot be drawn, or None."""
         if not info.has_audio:
             return "has no sound track"
-        if _end_seconds(info) < self.minimum_seconds - 1e-6:
+        if info.heard_seconds < self.minimum_seconds - 1e-6:
             return (
-                f"lasts {_end_seconds(info):.2f} s, {self.moments} x {self.sound_seconds:g} s of sound need "
+                f"lasts {info.heard_seconds:.2f} s, {self.moments} x {self.sound_seconds:g} s of sound need "
                 f"{self.minimum_seconds:g} s; lower task.sampler.sound_seconds or gap_seconds"
             )
         return None
@@ -123,7 +123,7 @@ class FrameAndSound:
         return example
 
     def _last_start(self, info: VideoInfo) -> float:
-        return max(0.0, _end_seconds(info) - self.sound_seconds)
+        return max(0.0, info.heard_seconds - self.sound_seconds)
 
     def _on_grid(self, info: VideoInfo, seconds: float) -> float:
         """The last frame time that is no later, and at which a whole sound can start."""
@@ -133,8 +133,3 @@ class FrameAndSound:
         """Float32 (M, N)."""
         count = round(self.sound_seconds * self.rate_hz)
         return torch.stack([video.audio(start, start + self.sound_seconds, self.rate_hz)[:count] for start in starts])
-
-
-def _end_seconds(info: VideoInfo) -> float:
-    """Up to when there are frames and sound."""
-    return info.duration_seconds

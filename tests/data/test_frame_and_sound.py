@@ -13,6 +13,7 @@ from scipy.stats import ks_2samp
 
 from selfsup.data.frame_and_sound import FrameAndSound
 from selfsup.data.index import VideoInfo, inspect
+from selfsup.data.loudness import SoundInfo
 from selfsup.data.reader import VideoReader
 from selfsup.data.true_masks import read_masks
 
@@ -36,6 +37,7 @@ def info_of(seconds: float, fps: float = 25.0, has_audio: bool = True) -> VideoI
         checksum="",
         motion_rate_hz=10.0,
         motion=np.ones(3, np.float32),
+        sound=SoundInfo(seconds, True, np.zeros(round(10 * seconds), np.float32)) if has_audio else None,
     )
 
 
