@@ -102,9 +102,13 @@ KNOWN = {
     "python train.py -m seed=0,1,2 experiment=short_clips data=manifest data.manifest=VIDEOS.csv": Known(
         SMALL, slow=True
     ),
+    "python train.py experiment=short_clips data=manifest data.manifest=VIDEOS.csv encoder=pretrained "
+    "encoder.path=runs/mine/encoder.safetensors trainer.max_epochs=30 data.size_pixels=96 data.stretch=false "
+    "'data.crop_scale=[0.5,1.0]' data.clips_per_video=2 'task.augment=[]'": Known(SMALL, slow=True),
     f"{WORDS}": Known(SMALL, slow=True),
     f"{WORDS} data.labels_fraction=0.25 trainer.max_epochs=10": Known(SMALL, slow=True),
     f"{HALF} classifier=frame_pooling": Known(SMALL, slow=True),
+    f"{HALF} classifier=r3d encoder=r3d10 clips=segments": Known(SMALL, slow=True),
     f"{HALF} classifier=i3d clips=segments 'classifier.time_strides=[2,1,2,1,1]'": Known(SMALL, slow=True),
     f"{WORDS} data.labels_fraction=0.25 trainer.max_epochs=10 classifier=two_stream classifier.flow_frames=5 "
     "clips.training.cache_folder=flow classifier.streams=both,clip,flow": Known(SMALL, slow=True),
