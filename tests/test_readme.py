@@ -135,6 +135,9 @@ KNOWN = {
         f"{SMALL} {QUICK_LABELS} data.size_pixels=64", slow=True
     ),
     f"{LISTEN} hydra.run.dir=runs/mine/heard": Known(SYNTHETIC),
+    "selfsup evaluate audio encoder.path=runs/mine/heard/audio_encoder.safetensors data.root=ESC-50": Known(
+        elsewhere="tests/test_evaluate_audio.py"
+    ),
     f"{LISTEN} data=folder data.root=VIDEOS task.negatives=both task.sampler.gap_seconds=0.5": Known(SMALL, slow=True),
     f"{LISTEN} task.fusion=localise encoder=l3_vision encoder.stride=2 task.sampler.truth=true "
     "data.size_pixels=96": Known(SYNTHETIC, slow=True),
