@@ -147,7 +147,7 @@ KNOWN = {
         SYNTHETIC
     ),
     "selfsup train experiment=look_listen_learn data=folder data.root=VIDEOS": Known(
-        f"{SMALL} data.size_pixels=64 task.sampler.rate_hz=16000 task.spectrogram.rate_hz=16000", slow=True
+        f"{SMALL} data.size_pixels=64 task.sampler.rate_hz=16000 paper.spectrogram.rate_hz=16000", slow=True
     ),
     f"selfsup evaluate foreground foreground=unlc {DAVIS}": Known(f"{READ} short_side_pixels=120"),
     (

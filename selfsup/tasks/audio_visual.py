@@ -191,7 +191,9 @@ class AudioVisual(Task):
         generator = torch.Generator().manual_seed(derive_seed(number, self.global_rank))
         for control in controls:
             part[control] = self.hear(replaced(batch["sound"], control, generator))
-        self._parts.append({name: value.detach().cpu() for name, value in part.items()})
+        # compared at the end of the split, where Lightning computes in float32 whatever the precision
+        exact = {name: value.float() if value.is_floating_point() else value for name, value in part.items()}
+        self._parts.append({name: value.detach().cpu() for name, value in exact.items()})
         if controls and isinstance(self.head, Localise) and "truth" in batch:
             self._pointing.append(pointing(self.head, self.encode, examples, batch))
 

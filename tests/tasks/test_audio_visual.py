@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
@@ -89,6 +90,17 @@ def test_correspondence_is_learned_and_no_more_than_it(fusion: str) -> None:
     for control in CONTROLS:
         sound = replaced(held_out["sound"], control, torch.Generator().manual_seed(0))
         assert figures_of(task, {**held_out, "sound": sound})[name] == pytest.approx(0.5, abs=0.06), control
+
+
+@pytest.mark.parametrize("fusion", sorted(FUSIONS))
+def test_every_head_is_evaluated_in_mixed_precision(fusion: str) -> None:
+    trainer = pl.Trainer(
+        accelerator="cpu", precision="bf16-mixed", logger=False, enable_progress_bar=False, enable_model_summary=False
+    )
+    loader = torch.utils.data.DataLoader([batch_of(8), batch_of(8, seed=1)], batch_size=None)
+    (figures,) = trainer.validate(task_of(fusion), loader, verbose=False)
+    assert 0 <= figures["val/two_choice"] <= 1
+    assert figures["val/loss"] > 0
 
 
 def test_two_moments_of_a_video_are_told_apart() -> None:
