@@ -69,25 +69,16 @@ def protocol_of(config: DictConfig, data: ResumableDataModule, seen: int, how: M
 
 def foreground_protocol(config: DictConfig, data: ResumableDataModule, seen: int, how: Mapping[str, Any]) -> Protocol:
     """How foreground is measured on `seen` videos, whole, of `config.split`; `how` is what else J hangs on."""
-    dataset, checksum = _listed(data)
     keys = ("short_side_pixels", "max_frames", "threshold")
     return Protocol(
-        dataset=dataset,
-        checksum=checksum,
+        **_of_whole_files(config, data),
         split=config.split or "all",
         groups_kept=data.catalogue.grouped,
         clips=1,
-        crops=1,
-        level="video",
-        input_size=None,
-        decoder="pyav",
-        decoder_version=importlib.metadata.version(DISTRIBUTIONS["pyav"]),
         videos_seen=seen,
         videos_refused=sum(config.split in (None, left.video.split) for left in data.catalogue.left_out),
-        seeds=(config.seed,),
         label_fraction=0.0,
         settings=settings_of({**how, **{key: config[key] for key in keys}}),
-        commit=git_commit(),
     )
 
 
@@ -95,24 +86,31 @@ def audio_protocol(
     config: DictConfig, data: ResumableDataModule, seen: int, windows: int, how: Mapping[str, Any]
 ) -> Protocol:
     """How classes of `seen` sounds are told, fold by fold, from `windows` of each; `how` is what else they hang on."""
-    dataset, checksum = _listed(data)
     return Protocol(
-        dataset=dataset,
-        checksum=checksum,
+        **_of_whole_files(config, data),
         split="folds",
         groups_kept=True,
         clips=windows,
-        crops=1,
-        level="video",
-        input_size=None,
-        decoder="pyav",
-        decoder_version=importlib.metadata.version(DISTRIBUTIONS["pyav"]),
         videos_seen=seen,
         videos_refused=0,
-        seeds=(config.seed,),
         settings=settings_of(how),
-        commit=git_commit(),
     )
+
+
+def _of_whole_files(config: DictConfig, data: ResumableDataModule) -> dict[str, Any]:
+    """What the records of files that are read whole, and by PyAV, have in common."""
+    dataset, checksum = _listed(data)
+    return {
+        "dataset": dataset,
+        "checksum": checksum,
+        "crops": 1,
+        "level": "video",
+        "input_size": None,
+        "decoder": "pyav",
+        "decoder_version": importlib.metadata.version(DISTRIBUTIONS["pyav"]),
+        "seeds": (config.seed,),
+        "commit": git_commit(),
+    }
 
 
 def _listed(data: ResumableDataModule) -> tuple[str, str | None]:
