@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from selfsup.data.index import VideoInfo
 from selfsup.data.shots import ShotDetector
 
 LEAST_PIXELS = 32  # of either side
@@ -68,6 +69,15 @@ class Labeller(Protocol):
 
     def __call__(self, frames: Tensor, times_seconds: Sequence[float]) -> Labels:
         """Frames uint8 (T, 3, H, W) shown at T rising times, in seconds."""
+        ...
+
+
+@runtime_checkable
+class VideoLabeller(Labeller, Protocol):
+    """A labeller that asks for the video, and for none of its frames, since it knows the masks of it."""
+
+    def of_video(self, info: VideoInfo, times_seconds: Sequence[float]) -> Labels:
+        """Labels of the frames shown at T rising times, in seconds."""
         ...
 
 

@@ -13,10 +13,9 @@ import torch
 
 from selfsup.data.cache import cache_folder
 from selfsup.data.clips import ROUNDING, last_seconds
-from selfsup.data.foreground import Labeller, Labels, settings_of
+from selfsup.data.foreground import Labeller, Labels, VideoLabeller, settings_of
 from selfsup.data.foreground_store import ForegroundStore, Verdicts
 from selfsup.data.index import VideoInfo
-from selfsup.data.noisy_masks import NoisyMasks
 from selfsup.data.processes import run_in_processes
 from selfsup.data.reader import VideoReader
 from selfsup.data.sampling import Prepared
@@ -92,7 +91,7 @@ class ForegroundLabels:
     def make(self, info: VideoInfo, chunk: range) -> Labels:
         """Labels one part of a video, whether that was done before or not; ValueError where that is impossible."""
         times = self.times_seconds(info, chunk)
-        if isinstance(self.labeller, NoisyMasks):  # which asks for no motion, but for the video
+        if isinstance(self.labeller, VideoLabeller):
             return self.labeller.of_video(info, times)
         with VideoReader(info.path, short_side_pixels=self.short_side_pixels) as video:
             frames = video.frames(times)
