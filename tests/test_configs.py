@@ -21,6 +21,7 @@ GROUPS = sorted(path.name for path in CONFIGURATION.iterdir() if path.is_dir())
 OPTIONS = sorted((path.parent.name, path.stem) for path in CONFIGURATION.glob("*/*.yaml") if path.stem != "base")
 # Arguments that the verb gives: one network, one sampler, each built once.
 GIVEN_IN_PYTHON = {"encoder", "sampler"}
+VERBS = sorted(path.stem for path in CONFIGURATION.glob("*.yaml"))
 WITHOUT_DEFAULT = {"classifier", "experiment", "foreground"}
 # Options that make sense with others alone.
 PARTNERS = {
@@ -72,6 +73,15 @@ def names_no_argument(config: DictConfig) -> list[str]:
             if kinds & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}:
                 wrong.append(f"{path}: {node._target_} takes any argument, so that no slip is noticed")
     return wrong
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_runs_that_start_in_the_same_second_have_folders_of_their_own(verb: str) -> None:
+    with initialize_config_dir(str(CONFIGURATION), version_base="1.3"):
+        config = compose(verb, return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    folders = [copy.deepcopy(config).hydra.run.dir for _ in range(50)]
+    assert len(set(folders)) == 50, folders
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
