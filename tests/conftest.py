@@ -2,13 +2,14 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from selfsup.data.index import build_index
 from selfsup.data.synthetic import write_synthetic
+from tests.verbs import Ended, Main, call
 
 PROJECT = Path(__file__).parents[1]
 
@@ -54,3 +55,28 @@ def synthetic_copy(synthetic_manifest: Path, synthetic_index: Path, tmp_path: Pa
     index = folder / synthetic_index.name
     index.write_text(index.read_text().replace(str(synthetic_manifest.parent), str(folder)))
     return folder / synthetic_manifest.name
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Calls a command in the test's folder, with what it wrote: `command(main, word, …)`; its run is called run."""
+
+    def call_(main: Main, *words: str) -> Ended:
+        monkeypatch.chdir(tmp_path)
+        capfd.readouterr()
+        code = call(main, *words)
+        said = capfd.readouterr()
+        return Ended(code, said.out, said.err, tmp_path / "run")
+
+    return call_
+
+
+@pytest.fixture
+def verb(command: Callable[..., Ended]) -> Callable[..., Ended]:
+    """Calls a verb: `verb(selfsup.train.main, "key=value", …)`. Its run is called run, or as `run=` says."""
+
+    def call_(main: Main, *overrides: str, run: str = "run") -> Ended:
+        ended = command(main, *overrides, f"hydra.run.dir={run}")
+        return ended._replace(folder=ended.folder.with_name(run))
+
+    return call_

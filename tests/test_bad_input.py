@@ -19,6 +19,7 @@ from selfsup.encoders.encoder import InputSpecification
 from selfsup.encoders.resnet import ResNet
 from selfsup.train import main
 from tests.data import barcodes
+from tests.verbs import Ended
 
 Run = Callable[..., tuple[int, str, Path]]
 SMALL = (
@@ -32,18 +33,12 @@ SMALL = (
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+def run(verb: Callable[..., Ended]) -> Run:
     """Calls the verb in this process: (exit code, standard error, run's folder)."""
 
     def call(*overrides: str) -> tuple[int, str, Path]:
-        folder = tmp_path / "run"
-        monkeypatch.setattr(sys, "argv", ["train.py", f"hydra.run.dir={folder}", *SMALL, *overrides])
-        code = 0
-        try:
-            main()
-        except SystemExit as exit_:
-            code = int(exit_.code or 0)
-        return code, capfd.readouterr().err, folder
+        code, _, errors, folder = verb(main, *SMALL, *overrides)
+        return code, errors, folder
 
     return call
 

@@ -1,9 +1,7 @@
 """One command, one table: every row there, every figure with its record, and differences between two encoders."""
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,25 +10,23 @@ import torch
 from selfsup import weights
 from selfsup.encoders.encoder import InputSpecification
 from selfsup.encoders.resnet import ResNet
+from selfsup.evaluate import main
 from selfsup.evaluation.features import Features
 from selfsup.evaluation.frozen import Labelled, frozen_figures, shuffled, single_frame
 from selfsup.evaluation.knn import knn
 from selfsup.evaluation.linear_probe import linear_probe
 from selfsup.evaluation.protocol import Protocol
 from selfsup.evaluation.report import read_figures
+from tests.verbs import Ended
 
-SMALL = ("data.size_pixels=32", "data.batch_size=4", "data.num_workers=0", "clips.training.num_segments=2")
-
-
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "selfsup.evaluate", *arguments],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
+Verb = Callable[..., Ended]
+SMALL = (
+    "data.size_pixels=32",
+    "data.batch_size=4",
+    "data.num_workers=0",
+    "data.index_processes=1",
+    "clips.training.num_segments=2",
+)
 
 
 def saved(path: Path, seed: int) -> Path:
@@ -40,22 +36,25 @@ def saved(path: Path, seed: int) -> Path:
     return path
 
 
-def test_an_evaluation_has_every_row_and_can_be_compared(tmp_path: Path, synthetic_manifest: Path) -> None:
+def test_an_evaluation_has_every_row_and_can_be_compared(
+    tmp_path: Path, synthetic_manifest: Path, synthetic_index: Path, verb: Verb, command: Verb
+) -> None:
     for seed in (0, 1):
-        done = run(
-            tmp_path,
+        done = verb(
+            main,
             f"encoder.path={saved(tmp_path / f'{seed}.safetensors', seed)}",
             "data=manifest",
             f"data.manifest={synthetic_manifest}",
             f"seed={seed}",
-            f"hydra.run.dir={tmp_path / str(seed)}",
+            f"data.index_cache={synthetic_index}",
             "finetune_fractions=null" if seed else "finetune_fractions=[0.01,1.0]",
             "trainer=debug",
             "+trainer.enable_progress_bar=false",
             *SMALL,
+            run=str(seed),
         )
-        assert done.returncode == 0, done.stderr
-        assert seed or "no fine-tuning on 1 % of the labels: labels_fraction=0.01 of 16 training videos" in done.stdout
+        assert done.code == 0, done.err
+        assert seed or "no fine-tuning on 1 % of the labels: labels_fraction=0.01 of 16 training videos" in done.out
     figures = {figure.name: figure for figure in read_figures(tmp_path / "0" / "evaluation.json")}
     for kind in ("linear probe", "k-NN", "R@1 (coclr)", "R@10 (coclr)"):
         for end in ("", ", untrained encoder", ", shuffled frames", ", single frame"):
@@ -75,18 +74,18 @@ def test_an_evaluation_has_every_row_and_can_be_compared(tmp_path: Path, synthet
     # The mean over frames knows nothing of their order.
     assert figures["linear probe, shuffled frames"].value == figures["linear probe"].value
 
-    done = run(tmp_path, "compare", "0/evaluation.json", "1/evaluation.json")
-    assert done.returncode == 0, done.stderr
-    row = next(line for line in done.stdout.splitlines() if line.startswith("| linear probe |"))
+    done = command(main, "compare", "0/evaluation.json", "1/evaluation.json")
+    assert done.code == 0, done.err
+    row = next(line for line in done.out.splitlines() if line.startswith("| linear probe |"))
     one, other = (
         {figure.name: figure for figure in read_figures(tmp_path / seed / "evaluation.json")}["linear probe"].value
         for seed in "01"
     )
     assert f"{100 * (one - other):+.1f}" in row
 
-    done = run(tmp_path, "compare", "0/evaluation.json,1/evaluation.json", "1/evaluation.json,0/evaluation.json")
-    assert done.returncode == 0, done.stderr
-    row = next(line for line in done.stdout.splitlines() if line.startswith("| linear probe |"))
+    done = command(main, "compare", "0/evaluation.json,1/evaluation.json", "1/evaluation.json,0/evaluation.json")
+    assert done.code == 0, done.err
+    row = next(line for line in done.out.splitlines() if line.startswith("| linear probe |"))
     assert f"| {50 * (one + other):.1f} % | {50 * (one + other):.1f} % | +0.0 |" in row
 
     spoiled = tmp_path / "1" / "evaluation.json"
@@ -94,22 +93,21 @@ def test_an_evaluation_has_every_row_and_can_be_compared(tmp_path: Path, synthet
     for figure in content["figures"]:
         figure["protocol"]["split"] = "val"
     spoiled.write_text(json.dumps(content))
-    done = run(tmp_path, "compare", "0/evaluation.json", "1/evaluation.json")
-    assert done.returncode == 2
-    assert "split is 'test' in one and 'val' in the other; evaluate both alike" in done.stderr
+    done = command(main, "compare", "0/evaluation.json", "1/evaluation.json")
+    assert done.code == 2
+    assert "split is 'test' in one and 'val' in the other; evaluate both alike" in done.err
 
 
-def test_videos_without_labels_are_refused(tmp_path: Path, synthetic_manifest: Path) -> None:
+def test_videos_without_labels_are_refused(tmp_path: Path, synthetic_manifest: Path, verb: Verb) -> None:
     path = saved(tmp_path / "0.safetensors", 0)
     videos = sorted(synthetic_manifest.parent.rglob("*.mp4"))[:12]
     manifest = tmp_path / "unlabelled.csv"
     manifest.write_text("path\n" + "".join(f"{video}\n" for video in videos))
-    done = run(
-        tmp_path, f"encoder.path={path}", "data=manifest", f"data.manifest={manifest}", "data.label=null", *SMALL
-    )
-    assert done.returncode == 2
-    assert "error: " in done.stderr
-    assert "train videos have no label, the first is" in done.stderr
+    data = ("data=manifest", f"data.manifest={manifest}", "data.label=null")
+    done = verb(main, f"encoder.path={path}", *data, *SMALL)
+    assert done.code == 2
+    assert "error: " in done.err
+    assert "train videos have no label, the first is" in done.err
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5, 8])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from selfsup.data.reader import read_sound_file
 from selfsup.encoders.encoder import InputSpecification
 from selfsup.encoders.resnet import ResNet
 from selfsup.evaluation.report import compare_files, read_figures
+from tests.verbs import Ended, Main
 
 pytest.importorskip("torchaudio")
 
@@ -62,19 +62,11 @@ def encoder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
+def call(verb: Callable[..., Ended]) -> Call:
     """Calls the verb in this process: (exit code, standard output, standard error)."""
 
-    def call_(*words: str, verb: Callable[[], None] = selfsup.evaluate.main) -> tuple[int, str, str]:
-        monkeypatch.setenv("COLUMNS", "200")
-        monkeypatch.setattr(sys, "argv", ["selfsup", *words, f"hydra.run.dir={tmp_path / 'run'}"])
-        code = 0
-        try:
-            verb()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        said = capfd.readouterr()
-        return code, said.out, said.err
+    def call_(*words: str, main: Main = selfsup.evaluate.main) -> tuple[int, str, str]:
+        return verb(main, *words)[:3]
 
     return call_
 
@@ -120,7 +112,7 @@ def test_an_encoder_that_does_not_name_its_spectrogram(call: Call, root: Path) -
 
 def test_sounds_without_a_picture_teach_no_other_task(call: Call, root: Path) -> None:
     words = ("data=esc", f"data.root={root}", "trainer=debug", "data.index_processes=1", "data.num_workers=0")
-    code, _, errors = call(*words, verb=selfsup.train.main)
+    code, _, errors = call(*words, main=selfsup.train.main)
     assert code == 2
     assert "holds sound only, no video" in errors
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +22,8 @@ from selfsup.network_labeller import NetworkLabeller
 from tests.data.moving import moving_square, square_mask
 from tests.davis import write_davis
 from tests.media import write_video
+from tests.verbs import Ended, Main
+from tests.verbs import call as call_here
 
 Call = Callable[..., tuple[int, str, str]]
 NAMES = ["bear", "camel", "dog", "goat", "swan"]
@@ -32,25 +33,13 @@ TRAIN = ("trainer=debug", "+trainer.enable_progress_bar=false", "data.batch_size
 TEACH = ("task=motion_segmentation", "task.sampler.labels.short_side_pixels=120", *READ)
 
 
-def called(folder: Path, patch: pytest.MonkeyPatch, verb: Callable[[], None], *words: str) -> int:
-    patch.setenv("COLUMNS", "200")
-    patch.setattr(sys, "argv", ["selfsup", *words, f"hydra.run.dir={folder}"])
-    try:
-        verb()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
 @pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
-    """Calls `evaluate foreground` in this process: (exit code, standard output, standard error)."""
+def call(verb: Callable[..., Ended]) -> Call:
+    """Calls `evaluate foreground`, or another verb: (exit code, standard output, standard error)."""
 
-    def call_(*overrides: str, verb: Callable[[], None] = selfsup.evaluate.main) -> tuple[int, str, str]:
-        words = ("foreground", *overrides) if verb is selfsup.evaluate.main else overrides
-        code = called(tmp_path / "run", monkeypatch, verb, *words)
-        said = capfd.readouterr()
-        return code, said.out, said.err
+    def call_(*overrides: str, main: Main = selfsup.evaluate.main) -> tuple[int, str, str]:
+        words = ("foreground", *overrides) if main is selfsup.evaluate.main else overrides
+        return verb(main, *words)[:3]
 
     return call_
 
@@ -65,10 +54,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of the task on all sequences but two."""
     folder = tmp_path_factory.mktemp("trained") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        left_out = "data.videos.test_sequences=[dog,goat]"
-        words = ("foreground=flow_threshold", *TEACH, *TRAIN, "data=davis", f"data.root={root}", left_out)
-        assert called(folder, patch, selfsup.train.main, *words) == 0
+    left_out = "data.videos.test_sequences=[dog,goat]"
+    words = ("foreground=flow_threshold", *TEACH, *TRAIN, "data=davis", f"data.root={root}", left_out)
+    assert call_here(selfsup.train.main, *words, f"hydra.run.dir={folder}") == 0
     return folder
 
 
@@ -174,7 +162,7 @@ def test_the_val_sequences_of_davis_need_no_training_ones(
     assert [name for name in NAMES if name in cells(printed)] == ["dog", "goat"]
     assert read_figures(tmp_path / "run" / "foreground.json")[0].protocol.split == "test"
     refused(call(*words, "split=val"), "split=val: the data name test alone; give that, or split=null for all videos")
-    result = call(*TEACH, *TRAIN, "data=davis", f"data.root={copy}", verb=selfsup.train.main)
+    result = call(*TEACH, *TRAIN, "data=davis", f"data.root={copy}", main=selfsup.train.main)
     refused(result, "no video is named train, only test (dog.mov, goat.mov)", "data.videos.test_sequences")
 
 
@@ -238,7 +226,7 @@ def test_the_network_can_teach(call: Call, root: Path, trained: Path) -> None:
     words = ("foreground=network", f"foreground.run={trained}", "data=davis", f"data.root={root}", *TEACH)
     strict = ("foreground.mask_filter.minimum_share=0", "foreground.mask_filter.maximum_border_share=1")
     sure = ("foreground.mask_filter.maximum_share=1", "task.sampler.labels.minimum_confidence=0")
-    code, printed, errors = call(*words, *strict, *sure, verb=selfsup.prepare.main)
+    code, printed, errors = call(*words, *strict, *sure, main=selfsup.prepare.main)
     assert code == 0, errors
     assert cells(printed)["frames labelled"] == cells(printed)["fit to learn from"] == ["60"]
 

@@ -1,9 +1,7 @@
 """Extract once, train on the features: the same answers as end to end with a frozen encoder."""
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import Tensor
 
+import selfsup.extract
+import selfsup.train
 from selfsup import weights
 from selfsup.classifiers.frame_pooling import FramePooling
 from selfsup.data.clips import FixedClip, Segments
@@ -27,19 +27,9 @@ from selfsup.extract import extract, stored_encoder
 from selfsup.precision import best_device
 from selfsup.tasks.action_recognition import ActionRecognition
 from selfsup.verb import CONFIGURATION
+from tests.verbs import Ended
 
 SMALL = ("data.size_pixels=32", "data.batch_size=4", "data.num_workers=0")
-
-
-def run(verb: str, folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", f"selfsup.{verb}", f"hydra.run.dir={folder}", *overrides],
-        cwd=folder.parent,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
 
 
 @pytest.fixture
@@ -50,17 +40,20 @@ def encoder_path(tmp_path: Path) -> Path:
     return tmp_path / "encoder.safetensors"
 
 
-def test_features_are_those_of_the_frames(tmp_path: Path, synthetic_manifest: Path, encoder_path: Path) -> None:
-    done = run(
-        "extract",
-        tmp_path / "x",
+def test_features_are_those_of_the_frames(
+    tmp_path: Path, synthetic_manifest: Path, synthetic_index: Path, encoder_path: Path, verb: Callable[..., Ended]
+) -> None:
+    done = verb(
+        selfsup.extract.main,
         f"encoder.path={encoder_path}",
         "data=manifest",
         f"data.manifest={synthetic_manifest}",
+        f"data.index_cache={synthetic_index}",
         "num_frames=3",
         *SMALL,
+        run="x",
     )
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     path = tmp_path / "x" / "features.h5"
     found = read_features(path)
     assert found["train"].features.shape == (16, 3, 512)
@@ -77,27 +70,26 @@ def test_features_are_those_of_the_frames(tmp_path: Path, synthetic_manifest: Pa
         np.testing.assert_allclose(found["train"].features[row], expected, rtol=2e-2, atol=2e-3)
 
     folder = tmp_path / "probe"
-    trained = run(
-        "train",
-        folder,
+    trained = verb(
+        selfsup.train.main,
         "task=action_recognition",
         "data=features",
         f"data.path={path}",
         f"data.weights={encoder_path}",
         "trainer.max_epochs=2",
         "+trainer.enable_progress_bar=false",
+        run="probe",
     )
-    assert trained.returncode == 0, trained.stderr
+    assert trained.code == 0, trained.err
     summary = json.loads((folder / "summary.json").read_text())
     assert 0 <= summary["figures"][0]["value"] <= 1
-    refused = run(
-        "train", tmp_path / "i3d", "task=action_recognition", "data=features", f"data.path={path}", "classifier=i3d"
-    )
-    assert refused.returncode == 2
-    assert "error: this classifier reads frames, and stored features are none" in refused.stderr
-    refused = run("train", tmp_path / "order", "data=features", f"data.path={path}")
-    assert refused.returncode == 2
-    assert "error: stored features cannot be asked a pretext question" in refused.stderr
+    stored = ("data=features", f"data.path={path}")
+    refused = verb(selfsup.train.main, "task=action_recognition", *stored, "classifier=i3d", run="i3d")
+    assert refused.code == 2
+    assert "error: this classifier reads frames, and stored features are none" in refused.err
+    refused = verb(selfsup.train.main, *stored, run="order")
+    assert refused.code == 2
+    assert "error: stored features cannot be asked a pretext question" in refused.err
     assert not (folder / "encoder.safetensors").exists(), "nothing was taught that another run could start from"
 
 

@@ -3,7 +3,6 @@
 import csv
 import json
 import random
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from selfsup.data.synthetic import write_synthetic
 from selfsup.encoders.encoder import InputSpecification
 from selfsup.encoders.resnet import ResNet
 from tests.media import write_video
+from tests.verbs import Ended, Main
 
 RECOGNISE = ("task=action_recognition", "classifier=cnn_rnn", "clips=windows")
 SMALL = (
@@ -71,24 +71,13 @@ def spans(synthetic_manifest: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def run(spans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Calls a verb in this process: (exit code, what it wrote, the run's folder)."""
+def run(spans: Path, verb: Callable[..., Ended]) -> Run:
+    """Calls a verb on the spans: (exit code, what it wrote, the run's folder)."""
 
-    def call(main: Callable[[], None], *overrides: str) -> tuple[int, str, Path]:
-        given = (
-            "data.manifest=" + str(spans),
-            f"data.index_cache={spans.with_name('index.jsonl')}",
-            *SMALL,
-            *overrides,
-        )
-        monkeypatch.setattr(sys, "argv", ["selfsup", f"hydra.run.dir={tmp_path / 'run'}", *given])
-        code = 0
-        try:
-            main()
-        except SystemExit as exit_:
-            code = int(exit_.code or 0)
-        said = capfd.readouterr()
-        return code, said.out + said.err, tmp_path / "run"
+    def call(main: Main, *overrides: str) -> tuple[int, str, Path]:
+        given = (f"data.manifest={spans}", f"data.index_cache={spans.with_name('index.jsonl')}", *SMALL, *overrides)
+        code, out, err, folder = verb(main, *given)
+        return code, out + err, folder
 
     return call
 

@@ -15,7 +15,9 @@ from selfsup import weights
 from selfsup.encoders.resnet import ResNet
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
-SMALL = "trainer=debug trainer.max_epochs=1 data.size_pixels=32 data.batch_size=2 data.num_workers=0"
+SMALL = (
+    "trainer=debug trainer.max_epochs=1 data.size_pixels=32 data.batch_size=2 data.num_workers=0 data.index_processes=1"
+)
 
 
 def block(language: str, holding: str) -> str:

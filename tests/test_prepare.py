@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,30 +15,13 @@ import selfsup.train
 from selfsup import weights
 from tests.data.moving import moving_square
 from tests.media import write_video
+from tests.verbs import Ended
 
-Call = Callable[..., tuple[int, str, str]]
+Verb = Callable[..., Ended]
 LABELS = ("foreground=flow_threshold", "task=motion_segmentation", "task.sampler.labels.short_side_pixels=120")
 READ = ("data=folder", "data.num_workers=0", "data.index_processes=1", "data.size_pixels=32")
 SPLITS = ("data.fractions.train=0.5", "data.fractions.val=0.3")
 TRAIN = ("trainer=debug", "+trainer.enable_progress_bar=false", "data.batch_size=2", "probe.num_frames=1")
-
-
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
-    """Calls a verb in this process: (exit code, standard output, standard error)."""
-
-    def call_(verb: Callable[[], None], *overrides: str) -> tuple[int, str, str]:
-        monkeypatch.setenv("COLUMNS", "200")
-        monkeypatch.setattr(sys, "argv", ["selfsup", f"hydra.run.dir={tmp_path / 'run'}", *overrides])
-        code = 0
-        try:
-            verb()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        said = capfd.readouterr()
-        return code, said.out, said.err
-
-    return call_
 
 
 @pytest.fixture
@@ -53,9 +35,9 @@ def videos(tmp_path: Path) -> Path:
     return root
 
 
-def test_labels_are_made_told_of_and_found_by_the_training(call: Call, videos: Path, tmp_path: Path) -> None:
+def test_labels_are_made_told_of_and_found_by_the_training(verb: Verb, videos: Path, tmp_path: Path) -> None:
     root, kept = f"data.root={videos}", f"task.sampler.labels.folder={tmp_path / 'labels'}"
-    code, printed, errors = call(selfsup.prepare.main, *LABELS, *READ, *SPLITS, root, kept)
+    code, printed, errors, _ = verb(selfsup.prepare.main, *LABELS, *READ, *SPLITS, root, kept)
     assert code == 0, errors
     rows = {cells[1].strip(): cells[2].strip() for line in printed.splitlines() if len(cells := line.split("│")) == 4}
     assert rows["frames labelled"] == rows["of them in this run"] == str(sum(range(12, 20)) + 12)
@@ -73,7 +55,7 @@ def test_labels_are_made_told_of_and_found_by_the_training(call: Call, videos: P
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "labels").rglob("*.foreground")}
     assert len(before) == 9
 
-    code, printed, errors = call(selfsup.train.main, *LABELS, *READ, *SPLITS, *TRAIN, root, kept)
+    code, printed, errors, _ = verb(selfsup.train.main, *LABELS, *READ, *SPLITS, *TRAIN, root, kept)
     assert code == 0, errors
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "labels").rglob("*.foreground")} == before
     assert "136 frames labelled, 124 fit to learn from; rejected: 12 × nothing moves by itself" in printed
@@ -85,22 +67,22 @@ def test_labels_are_made_told_of_and_found_by_the_training(call: Call, videos: P
 
 
 @pytest.mark.parametrize("task", ["temporal_order", "action_recognition"])
-def test_a_task_with_nothing_to_prepare_says_so(call: Call, task: str) -> None:
-    code, _, errors = call(selfsup.prepare.main, f"task={task}")
+def test_a_task_with_nothing_to_prepare_says_so(verb: Verb, task: str) -> None:
+    code, _, errors, _ = verb(selfsup.prepare.main, f"task={task}")
     assert code == 2
     assert f"error: task={task}: it learns from the videos as they are" in errors
 
 
-def test_a_labeller_for_a_task_without_labels_is_refused(call: Call, videos: Path) -> None:
-    code, _, errors = call(selfsup.train.main, "foreground=unlc", *READ, f"data.root={videos}")
+def test_a_labeller_for_a_task_without_labels_is_refused(verb: Verb, videos: Path) -> None:
+    code, _, errors, _ = verb(selfsup.train.main, "foreground=unlc", *READ, f"data.root={videos}")
     assert code == 2
     assert "error: this task learns from no labels of foreground; add task=motion_segmentation" in errors
 
 
-def test_videos_in_which_nothing_moves_end_in_one_sentence(call: Call, videos: Path) -> None:
+def test_videos_in_which_nothing_moves_end_in_one_sentence(verb: Verb, videos: Path) -> None:
     for path in videos.glob("[0-9].mp4"):
         shutil.copy(videos / "still.mp4", path)
-    code, _, errors = call(selfsup.prepare.main, *LABELS, *READ, f"data.root={videos}")
+    code, _, errors, _ = verb(selfsup.prepare.main, *LABELS, *READ, f"data.root={videos}")
     assert code == 2
     assert errors.count("error:") == 1
     assert "no training video is left" in errors

@@ -1,7 +1,6 @@
 """The tables of docs/results.md on classifiers: means over seeds, paired differences, and the curve."""
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,8 +8,9 @@ import pytest
 from selfsup.evaluation.figure import Answers, accuracy_figure
 from selfsup.evaluation.protocol import Protocol
 from selfsup.evaluation.report import write_figures
+from tests.verbs import Ended, script
 
-PROJECT = Path(__file__).parent.parent
+Command = Callable[..., Ended]
 VIDEOS = tuple(f"{number}.mp4" for number in range(20))
 GROUPS = tuple(str(number // 5) for number in range(20))
 
@@ -47,12 +47,7 @@ def write(run: Path, seed: int, share: float = 1.0, **right: int) -> str:
     return str(run)
 
 
-def ran(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(PROJECT / "benchmarks" / script), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_transfer_tells_each_share_of_the_labels_and_draws_the_curve(tmp_path: Path) -> None:
+def test_transfer_tells_each_share_of_the_labels_and_draws_the_curve(tmp_path: Path, command: Command) -> None:
     sides = {
         side: [
             write(tmp_path / side / f"{seed}{share}", seed, share, accuracy=count + seed + round(4 * share))
@@ -63,35 +58,34 @@ def test_transfer_tells_each_share_of_the_labels_and_draws_the_curve(tmp_path: P
     }
     picture = tmp_path / "curve.png"
     arguments = ["--scratch", *sides["scratch"], "--pretrained", *sides["pretrained"], "--picture", str(picture)]
-    done = ran("transfer.py", *arguments)
-    assert done.returncode == 0, done.stderr
-    _, _, half, whole = done.stdout.splitlines()
+    done = command(script("transfer.py"), *arguments)
+    assert done.code == 0, done.err
+    _, _, half, whole = done.out.splitlines()
     assert half.startswith("| 50% | 52.5 (50.0 55.0) % | 72.5 (70.0 75.0) % | +20.0 | +5.0 – +37.5 (20) |")
     assert whole.startswith("| 100% | 62.5 (60.0 65.0) % | 82.5 (80.0 85.0) % | +20.0 |")
     assert "(4) | 50.0% |" in half, "the interval over groups"
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_classifiers_tells_what_the_order_of_frames_is_worth(tmp_path: Path) -> None:
+def test_classifiers_tells_what_the_order_of_frames_is_worth(tmp_path: Path, command: Command) -> None:
     runs = [
         write(
             tmp_path / str(seed), seed, accuracy=16, accuracy__shuffled_frames=16 - 4 * seed, accuracy__single_frame=8
         )
         for seed in (0, 1)
     ]
-    done = ran("classifiers.py", f"lstm={','.join(runs)}")
-    assert done.returncode == 0, done.stderr
-    assert "| lstm | 80.0 (80.0 80.0) % |" in done.stdout
-    assert "| -10.0 (" in done.stdout
-    assert "| -40.0 (" in done.stdout
-    without = ran("classifiers.py", f"pooling={write(tmp_path / 'without', 0, accuracy=10)}")
-    assert without.stdout.splitlines()[-1].endswith("% |  |  | 50.0% |"), "task.controls=false"
+    done = command(script("classifiers.py"), f"lstm={','.join(runs)}")
+    assert done.code == 0, done.err
+    assert "| lstm | 80.0 (80.0 80.0) % |" in done.out
+    assert "| -10.0 (" in done.out
+    assert "| -40.0 (" in done.out
+    without = command(script("classifiers.py"), f"pooling={write(tmp_path / 'without', 0, accuracy=10)}")
+    assert without.out.splitlines()[-1].endswith("% |  |  | 50.0% |"), "task.controls=false"
 
 
-@pytest.mark.parametrize("script", ["transfer.py", "classifiers.py"])
-def test_one_seed_cannot_be_given_twice(script: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["transfer.py", "classifiers.py"])
+def test_one_seed_cannot_be_given_twice(name: str, tmp_path: Path, command: Command) -> None:
     runs = [write(tmp_path / name, 0, accuracy=5) for name in "ab"]
-    given = [f"a={','.join(runs)}"] if script == "classifiers.py" else ["--scratch", *runs, "--pretrained", *runs]
-    done = ran(script, *given)
-    assert done.returncode != 0
-    assert "one of the seeds [0, 0] comes twice" in done.stderr
+    given = [f"a={','.join(runs)}"] if name == "classifiers.py" else ["--scratch", *runs, "--pretrained", *runs]
+    with pytest.raises(ValueError, match=r"one of the seeds \[0, 0\] comes twice"):
+        command(script(name), *given)

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from selfsup import weights
 from selfsup.encoders.encoder import Encoder
 from selfsup.evaluation.report import read_figures
 from selfsup.train import main
+from tests.verbs import Ended
 
+Verb = Callable[..., Ended]
 SMALL = (
     "trainer=debug",
     "+trainer.enable_progress_bar=false",
@@ -43,7 +46,7 @@ def train(folder: Path, manifest: Path, *overrides: str, arguments: tuple[str, .
 
 def test_a_run_leaves_all_that_it_promises(tmp_path: Path, synthetic_manifest: Path) -> None:
     folder = tmp_path / "run"
-    printed = train(folder, synthetic_manifest, "logger=wandb", "seed=3")
+    printed = train(folder, synthetic_manifest, "logger=wandb", "seed=3", "data.index_processes=1")
     encoder = weights.load(folder / "encoder.safetensors")
     assert isinstance(encoder, Encoder)
     assert encoder.source is not None
@@ -99,9 +102,14 @@ def test_two_processes_on_a_cpu(tmp_path: Path, synthetic_manifest: Path) -> Non
     assert values[0] == pytest.approx(values[1], abs=1e-6)
 
 
-def test_a_classifier_is_taught_and_judged_by_whole_videos(tmp_path: Path, synthetic_manifest: Path) -> None:
-    folder = tmp_path / "run"
-    printed = train(folder, synthetic_manifest, "task=action_recognition", "clips.training.num_segments=2")
+def test_a_classifier_is_taught_and_judged_by_whole_videos(
+    synthetic_manifest: Path, synthetic_index: Path, verb: Verb
+) -> None:
+    data = ("data=manifest", f"data.manifest={synthetic_manifest}", f"data.index_cache={synthetic_index}")
+    code, printed, errors, folder = verb(
+        main, *data, *SMALL, "task=action_recognition", "clips.training.num_segments=2"
+    )
+    assert code == 0, errors
     summary = json.loads((folder / "summary.json").read_text())
     controls = ["accuracy, shuffled frames", "accuracy, single frame"]
     assert [row["figure"] for row in summary["figures"]] == ["accuracy", "balanced_accuracy", *controls]
@@ -118,22 +126,22 @@ def test_a_classifier_is_taught_and_judged_by_whole_videos(tmp_path: Path, synth
     assert f"95 % interval of the accuracy: {accuracy.interval.low:.1%}" in printed
 
 
-def test_a_class_that_train_lacks_is_refused(tmp_path: Path, synthetic_copy: Path) -> None:
+def test_a_class_that_train_lacks_is_refused(synthetic_copy: Path, verb: Verb) -> None:
     rows = synthetic_copy.read_text().splitlines()
     last = next(number for number, row in reversed(list(enumerate(rows))) if ",test," in row or row.endswith(",test"))
     label = next(csv.DictReader([rows[0], rows[last]]))["label"]
     rows[last] = rows[last].replace(f",{label},", ",somersault,", 1)
     synthetic_copy.write_text("\n".join(rows) + "\n")
-    command = [sys.executable, "-m", "selfsup.train", "task=action_recognition", "data=manifest"]
-    done = subprocess.run(
-        [*command, f"data.manifest={synthetic_copy}", f"hydra.run.dir={tmp_path / 'run'}", *SMALL],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=400,
+    ended = verb(
+        main,
+        "task=action_recognition",
+        "data=manifest",
+        f"data.manifest={synthetic_copy}",
+        f"data.index_cache={synthetic_copy.with_name('index.jsonl')}",
+        *SMALL,
     )
-    assert done.returncode == 2
-    assert "error: the test videos have 1 classes that the training videos lack (somersault)" in done.stderr
+    assert ended.code == 2
+    assert "error: the test videos have 1 classes that the training videos lack (somersault)" in ended.err
 
 
 @pytest.mark.parametrize(
@@ -151,26 +159,21 @@ def test_a_class_that_train_lacks_is_refused(tmp_path: Path, synthetic_copy: Pat
     ],
 )
 def test_parts_that_do_not_fit_are_refused(
-    tmp_path: Path,
-    synthetic_manifest: Path,
-    synthetic_index: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    overrides: tuple[str, ...],
-    sentence: str,
+    synthetic_manifest: Path, synthetic_index: Path, verb: Verb, overrides: tuple[str, ...], sentence: str
 ) -> None:
     data = ("data=manifest", f"data.manifest={synthetic_manifest}", f"data.index_cache={synthetic_index}")
-    monkeypatch.setattr(sys, "argv", ["train", *data, *SMALL, *overrides, f"hydra.run.dir={tmp_path}"])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code == 2
-    assert f"error: {sentence}" in capsys.readouterr().err
+    ended = verb(main, *data, *SMALL, *overrides)
+    assert ended.code == 2
+    assert f"error: {sentence}" in ended.err
 
 
-def test_both_encoders_of_a_correspondence_are_written(tmp_path: Path, synthetic_manifest: Path) -> None:
-    folder = tmp_path / "run"
+def test_both_encoders_of_a_correspondence_are_written(
+    synthetic_manifest: Path, synthetic_index: Path, verb: Verb
+) -> None:
+    data = ("data=manifest", f"data.manifest={synthetic_manifest}", f"data.index_cache={synthetic_index}")
     sound = ("task.fusion=localise", "task.sampler.truth=true", "task.sampler.rate_hz=8000", "trainer.max_epochs=1")
-    printed = train(folder, synthetic_manifest, "task=audio_visual", *sound)
+    code, printed, errors, folder = verb(main, *data, *SMALL, "task=audio_visual", *sound)
+    assert code == 0, errors
     vision, audio = (weights.load(folder / f"{name}encoder.safetensors") for name in ("", "audio_"))
     assert vision(torch.zeros(1, 3, 1, 32, 32)).shape == (1, 512, 1, 1, 1)
     assert audio(torch.zeros(1, 1, 1, 64, 101)).shape == (1, 512, 1, 2, 4)

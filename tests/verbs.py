@@ -1,0 +1,43 @@
+"""A command called in this process, which has imported what a new one would spend most of its time on."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+Main = Callable[[], object]
+
+
+class Ended(NamedTuple):
+    """How a command ended: its exit code, what it wrote, and the folder of its run."""
+
+    code: int
+    out: str
+    err: str
+    folder: Path
+
+
+def script(name: str) -> Main:
+    """One of benchmarks/, as if it were started by itself."""
+    return lambda: runpy.run_path(str(BENCHMARKS / name), run_name="__main__")
+
+
+def call(main: Main, *words: str) -> int:
+    """The exit code of a command that is given these words."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "200")
+        patch.setattr(sys, "argv", ["selfsup", *words])
+        try:
+            main()
+        except SystemExit as end:
+            if isinstance(end.code, str):  # as the interpreter does
+                print(end.code, file=sys.stderr)
+                return 1
+            return end.code or 0
+    return 0
