@@ -29,7 +29,8 @@ def prepare(config: DictConfig, folder: Path) -> Prepared:
             f"task={HydraConfig.get().runtime.choices['task']}: it learns from the videos as they are, and there is "
             "nothing to prepare; train it at once"
         )
-    data: VideoDataModule = instantiate(config.data, _partial_=True)(sampler=sampler)
+    # Labels are those of a video, whatever its split: one video is enough.
+    data: VideoDataModule = instantiate(config.data, _partial_=True)(sampler=sampler, fractions={"train": 1.0})
     data.setup()
     data.catalogue.write_left_out(folder / "left_out.json")
     prepared = data.catalogue.prepared

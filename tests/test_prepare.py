@@ -66,6 +66,16 @@ def test_labels_are_made_told_of_and_found_by_the_training(verb: Verb, videos: P
     assert weights.load(tmp_path / "run/encoder.safetensors")(torch.zeros(1, 3, 1, 32, 32)).shape[1] == 512
 
 
+def test_one_video_is_enough(verb: Verb, videos: Path) -> None:
+    for path in videos.glob("[1-9s]*.mp4"):
+        path.unlink()
+    (videos / "one.mp4").unlink()
+    ended = verb(selfsup.prepare.main, *LABELS, *READ, f"data.root={videos}")
+    assert ended.code == 0, ended.err
+    assert len(list(videos.iterdir())) == 1
+    assert "12 frames labelled, 12 fit to learn from" in ended.out
+
+
 @pytest.mark.parametrize("task", ["temporal_order", "action_recognition"])
 def test_a_task_with_nothing_to_prepare_says_so(verb: Verb, task: str) -> None:
     code, _, errors, _ = verb(selfsup.prepare.main, f"task={task}")
