@@ -75,9 +75,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     trainer = make_trainer(config, folder, callbacks, checkpoint)
     trainer.fit(task, data, ckpt_path=checkpoint)
     held_out = data.catalogue.reported
-    measured: dict[str, float] = {}
-    if data.videos[held_out]:
-        measured = dict(trainer.test(task, data.held_out(held_out), verbose=False)[0])
+    measured = measure(trainer, task, data, console)
     if not trainer.is_global_zero:
         return {}
 
@@ -91,8 +89,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     try:
         rows = probe({"before": before, "learned": encoder}, data, task.normalize) if task.probes else []
     except ValueError as error:  # the labels do not allow it; the encoder is there all the same
-        data.catalogue.notes.append(f"no probes: {error}")
-        console.print(data.catalogue.notes[-1], soft_wrap=True)
+        tell(f"no probes: {error}", data, console)
     if isinstance(task, ActionRecognition):
         write_answers(task, config, data, folder, console)
     summary = {
@@ -113,6 +110,21 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     print_summary(summary, console)
     return summary
+
+
+def measure(trainer: pl.Trainer, task: Task, data: VideoDataModule, console: Console) -> dict[str, float]:
+    """The task's figures on the split that is reported, by Lightning's names; none where that has no video."""
+    held_out = data.catalogue.reported
+    if not data.videos[held_out]:
+        tell("nothing was measured: no test or val video takes part; left_out.json says why", data, console)
+        return {}
+    return dict(trainer.test(task, data.held_out(held_out), verbose=False)[0])
+
+
+def tell(note: str, data: VideoDataModule, console: Console) -> None:
+    """Prints a sentence, and keeps it for the summary."""
+    data.catalogue.notes.append(note)
+    console.print(note, soft_wrap=True)
 
 
 def save_encoder(task: Task, data: ResumableDataModule, name: str, path: Path) -> None:

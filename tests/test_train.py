@@ -167,6 +167,17 @@ def test_parts_that_do_not_fit_are_refused(
     assert f"error: {sentence}" in ended.err
 
 
+def test_a_run_without_held_out_videos_says_that_nothing_was_measured(synthetic_manifest: Path, verb: Verb) -> None:
+    root = ("data=folder", f"data.root={next((synthetic_manifest.parent / 'videos').iterdir())}")
+    alone = ("data.fractions.train=1", "data.fractions.val=0", "data.fractions.test=0", "data.index_processes=1")
+    code, printed, errors, folder = verb(main, *root, *alone, *SMALL)
+    assert code == 0, errors
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["figures"] == []
+    assert "nothing was measured: no test or val video takes part" in printed
+    assert any("nothing was measured" in note for note in summary["notes"])
+
+
 def test_both_encoders_of_a_correspondence_are_written(
     synthetic_manifest: Path, synthetic_index: Path, verb: Verb
 ) -> None:
