@@ -207,6 +207,13 @@ KNOWN = {
     "python benchmarks/foreground_stages.py --root DAVIS --frames 20": Known(
         elsewhere="tests/test_foreground_benchmark.py"
     ),
+    "python benchmarks/noisy_labels.py --folder runs/noisy --settings data.videos.videos=240 data.size_pixels=64 "
+    "trainer.max_epochs=10": Known(
+        "--seeds 0 --conditions 'true masks' 'half of the videos' --settings data.videos.videos=48 "
+        "data.size_pixels=32 trainer.max_epochs=1 ++trainer.limit_train_batches=1",
+        process=True,
+        slow=True,
+    ),
     "python benchmarks/training.py --steps 40 --repeats 5": Known(
         "--steps 5 --repeats 1 data.size_pixels=32 data.batch_size=2", process=True, slow=True
     ),

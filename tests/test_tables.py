@@ -1,5 +1,6 @@
 """The tables of docs/results.md on classifiers: means over seeds, paired differences, and the curve."""
 
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from selfsup.evaluation.figure import Answers, accuracy_figure
 from selfsup.evaluation.protocol import Protocol
 from selfsup.evaluation.report import write_figures
-from tests.verbs import Ended, script
+from tests.verbs import BENCHMARKS, Ended, script
 
 Command = Callable[..., Ended]
 VIDEOS = tuple(f"{number}.mp4" for number in range(20))
@@ -81,6 +82,20 @@ def test_classifiers_tells_what_the_order_of_frames_is_worth(tmp_path: Path, com
     assert "| -40.0 (" in done.out
     without = command(script("classifiers.py"), f"pooling={write(tmp_path / 'without', 0, accuracy=10)}")
     assert without.out.splitlines()[-1].endswith("% |  |  | 50.0% |"), "task.controls=false"
+
+
+def test_noisy_labels_are_held_against_true_ones_seed_by_seed() -> None:
+    table = runpy.run_path(str(BENCHMARKS / "noisy_labels.py"))["table"]
+    overlaps = {"true masks": [(0.8, 0.5), (0.9, 0.4)], "cut": [(0.6, 0.5), (0.7, 0.4)]}
+    probes = [
+        {"true masks": 0.5, "cut": 0.4, "untrained": 0.3, "chance": 0.125},
+        {"true masks": 0.6, "cut": 0.65, "untrained": 0.2, "chance": 0.125},
+    ]
+    _, _, first, second, untrained, chance = table(overlaps, probes).splitlines()
+    assert first == "| true masks | 85.0 (80.0 90.0) % | 55.0 (50.0 60.0) % |  |"
+    assert second == "| cut | 65.0 (60.0 70.0) % | 52.5 (40.0 65.0) % | -2.5 (-10.0 +5.0) |"
+    assert untrained == "| untrained | | 25.0 (30.0 20.0) % | |"
+    assert chance == "| chance | 45.0 (50.0 40.0) % | 12.5 (12.5 12.5) % | |"
 
 
 @pytest.mark.parametrize("name", ["transfer.py", "classifiers.py"])
