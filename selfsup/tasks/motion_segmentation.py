@@ -54,7 +54,8 @@ class MotionSegmentation(Task):
 
     Its figures are means over frames of the intersection over union of the mask at a logit of 0: "iou" with the label,
     where the label is sure, and "iou, truth" with the true mask, where there is one. Two constant answers stand beside
-    each, all foreground and the mean label of the training; the better of the two is what a guess scores.
+    each, all foreground and the mean label of the training; the better of the two is what a guess scores. Where
+    the truth is known, "iou, truth, the labels themselves" says how good the teacher is, on the frames it teaches by.
 
     Args:
         encoder, sampler, optimizer, schedule, augment: see `Task`.
@@ -117,10 +118,13 @@ class MotionSegmentation(Task):
         answers = {"": logits.detach() > 0}
         if not self.training:
             answers |= {name: answer.expand_as(sure) for name, answer in self.constants().items()}
+        truth = self._resized(batch["truth"]) > 0.5 if "truth" in batch else None
         for name, answer in answers.items():
             outputs[f"iou{name}"] = mean_iou(answer, foreground, sure)
-            if "truth" in batch:
-                outputs[f"iou, truth{name}"] = mean_iou(answer, self._resized(batch["truth"]) > 0.5)
+            if truth is not None:
+                outputs[f"iou, truth{name}"] = mean_iou(answer, truth)
+        if truth is not None:
+            outputs["iou, truth, the labels themselves"] = mean_iou(label > 0.5, truth)
         return outputs
 
     def constants(self) -> dict[str, Tensor]:

@@ -115,7 +115,15 @@ def test_constant_answers_stand_beside_the_figures() -> None:
     given["truth"][..., :28, :28] = 1
     outputs = built.eval().step(given)
     constants = (", all foreground", ", mean label")
-    assert set(outputs) == {"loss"} | {f"{name}{end}" for name in ("iou", "iou, truth") for end in ("", *constants)}
+    labels = "iou, truth, the labels themselves"
+    figures = {f"{name}{end}" for name in ("iou", "iou, truth") for end in ("", *constants)}
+    assert set(outputs) == {"loss", labels} | figures
+    square, first_label, second_label = 28 * 28, given["mask"][0, 0, 0] > 0.5, given["mask"][1, 0, 0] > 0.5
+    shares = [
+        (label[:28, :28].sum() / (square + label.sum() - label[:28, :28].sum())).item()
+        for label in (first_label, second_label)
+    ]
+    assert outputs[labels] == pytest.approx(sum(shares) / 2)
     assert outputs["iou, truth, all foreground"] == pytest.approx(1 / 4)
     # Each label is half of the mean one; unsure pixels of the first do not count.
     union = torch.zeros(2, 56, 56, dtype=torch.bool)
