@@ -46,6 +46,13 @@ class Classifier(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} must write `encoders`")
 
+    def answer(self, *inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The logits of `forward`, and scalars by name: "loss" is added to the task's, the rest is logged beside it.
+
+        Written by a subclass whose answer has a cost or a figure of its own.
+        """
+        return self(*inputs), {}
+
     def join(self, logits: Tensor) -> Tensor:
         """One answer a clip: (B, T', K) to (B, K), the mean over the steps, before the softmax; (B, K) as it is."""
         return logits.mean(dim=1) if logits.ndim == 3 else logits

@@ -48,14 +48,7 @@ class CnnRnn(Classifier):
         join: str = "mean",
     ) -> None:
         super().__init__(num_classes)
-        if cell not in CELLS:
-            raise ValueError(f"classifier.cell is {cell!r}; give {' or '.join(CELLS)}")
-        if join not in JOINS:
-            raise ValueError(f"classifier.join is {join!r}; give {' or '.join(JOINS)}")
-        for name, size in (("hidden_dim", hidden_dim), ("num_layers", num_layers)):
-            if size < 1:
-                raise ValueError(f"classifier.{name} is {size}; give at least 1")
-        check_dropout(dropout)
+        check_recurrent(cell, hidden_dim, num_layers, dropout, join)
         self.encoder = encoder
         self.joined_by = join
         self.rnn = CELLS[cell](
@@ -77,3 +70,15 @@ class CnnRnn(Classifier):
     def join(self, logits: Tensor) -> Tensor:
         """One answer a clip: (B, T', K) to (B, K), the mean of the steps or the last."""
         return logits[:, -1] if self.joined_by == "last" else super().join(logits)
+
+
+def check_recurrent(cell: str, hidden_dim: int, num_layers: int, dropout: float, join: str) -> None:
+    """ValueError where an option of a recurrent classifier is out of its range."""
+    if cell not in CELLS:
+        raise ValueError(f"classifier.cell is {cell!r}; give {' or '.join(CELLS)}")
+    if join not in JOINS:
+        raise ValueError(f"classifier.join is {join!r}; give {' or '.join(JOINS)}")
+    for name, size in (("hidden_dim", hidden_dim), ("num_layers", num_layers)):
+        if size < 1:
+            raise ValueError(f"classifier.{name} is {size}; give at least 1")
+    check_dropout(dropout)

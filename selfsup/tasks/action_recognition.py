@@ -109,17 +109,25 @@ class ActionRecognition(Task):
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Logits (B, K), or (B, T', K) where the classifier answers at each step."""
+        return self.answer(batch)[0]
+
+    def answer(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The logits, and what the classifier says of them besides: see `Classifier.answer`."""
         if missing := [name for name in self.classifier.inputs if name not in batch]:
             raise ValueError(
                 f"{type(self.classifier).__name__} reads {' and '.join(missing)}, which the clips do not hold; choose "
                 f"clips=flow, and other frames by clips.training.clip"
             )
-        return self.classifier(*(batch[name].float() for name in self.classifier.inputs))  # flow travels as float16
+        # Flow travels as float16.
+        return self.classifier.answer(*(batch[name].float() for name in self.classifier.inputs))
 
     def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The loss of each answer, and what else `scoring` says of a batch."""
-        logits = self(batch).float()
-        outputs = self.scoring.outputs(logits, batch)
+        """The loss of each answer, and what else `scoring` and the classifier say of a batch."""
+        logits, said = self.answer(batch)
+        logits = logits.float()
+        outputs = {**said, **self.scoring.outputs(logits, batch)}
+        if "loss" in said:
+            outputs["loss"] = outputs["loss"] + said["loss"]
         for name, answers in () if self.training else self.answers.items():
             less = self.scoring.controlled(batch, CONTROLS[name]) if name else batch
             self.scoring.add(answers, self(less).float() if name else logits, less)
