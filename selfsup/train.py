@@ -101,6 +101,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
             for figure, chance in task.chance.items()
             if f"test/{figure}" in measured
         ],
+        "measured": {name.removeprefix("test/"): value for name, value in measured.items()},
         "details": task.details,
         "probes": rows,
         "notes": data.catalogue.notes,

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from selfsup.classifiers.classifier import Classifier
 from selfsup.classifiers.cnn_rnn import CnnRnn
 from selfsup.classifiers.frame_pooling import FramePooling
+from selfsup.classifiers.skip_cells import SkipCells
 from selfsup.data import videos
 from selfsup.data.datamodule import VideoDataModule
 from selfsup.data.dataset import ClipDataset, derive_seed
@@ -173,6 +174,31 @@ def test_a_recurrent_classifier_is_causal(cell: str) -> None:
         changed = classifier(other)
         assert torch.equal(changed[:, : last + 1], logits[:, : last + 1])
         assert not torch.allclose(changed[:, last + 1], logits[:, last + 1])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("cell", "kind"), [("lstm", nn.LSTM), ("gru", nn.GRU)])
+def test_a_skip_rnn_whose_gate_is_always_open_is_its_rnn(cell: str, kind: type[nn.RNNBase]) -> None:
+    torch.manual_seed(0)
+    skip, rnn = SkipCells(7, 16, 2, cell), kind(7, 16, 2, batch_first=True)
+    nn.init.constant_(skip.gate.bias, 1e3)
+    rnn.load_state_dict(
+        {
+            f"{name}_l{layer}": tensor
+            for layer, own in enumerate(skip.cells)
+            for name, tensor in own.state_dict().items()
+        }
+    )
+    inputs = torch.randn(3, 9, 7)
+    outputs, used = skip(inputs)
+    start = [part.contiguous() for part in skip.initial.unsqueeze(2).expand(-1, -1, 3, -1).unbind(1)]
+    expected, _ = rnn(inputs, tuple(start) if cell == "lstm" else start[0])
+    assert used.all()
+    torch.testing.assert_close(outputs, expected, rtol=0, atol=1e-6)
+    state = skip.start(3)
+    for time in range(9):  # and its own cells to the bit
+        state = skip.update(inputs[:, time], state)
+        assert torch.equal(outputs[:, time], state.output)
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from selfsup.classifiers.classifier import Classifier
 from selfsup.classifiers.cnn_rnn import CnnRnn
 from selfsup.classifiers.frame_pooling import FramePooling
 from selfsup.classifiers.i3d import I3D
+from selfsup.classifiers.skip_rnn import SkipRnn
 from selfsup.classifiers.two_stream import TwoStream
 from selfsup.encoders.c3d import C3D
 from selfsup.encoders.caffenet import CaffeNet
@@ -21,6 +22,7 @@ CLASSES = 5
 CLASSIFIERS: dict[str, Callable[..., Classifier]] = {
     "frame_pooling": FramePooling,
     "cnn_rnn": CnnRnn,
+    "skip_rnn": SkipRnn,
     "i3d": I3D,
     "two_stream": TwoStream,
 }
@@ -30,6 +32,7 @@ PAIRS = [
     ("frame_pooling", "c3d"),
     ("cnn_rnn", "caffenet"),
     ("cnn_rnn", "c3d"),
+    ("skip_rnn", "caffenet"),
     ("i3d", "caffenet"),
     ("two_stream", "resnet18"),
     ("two_stream", "c3d"),
