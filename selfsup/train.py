@@ -252,6 +252,9 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
     for row in summary["probes"]:
         table.add_row(row["figure"], f"{row['before']:.1%}", f"{row['learned']:.1%}", f"{row['chance']:.1%}")
     console.print(table)
+    shown = {row["figure"] for row in summary["figures"]}
+    if besides := [f"{name} {value:.3f}" for name, value in summary["measured"].items() if name not in shown]:
+        console.print(f"measured besides: {', '.join(besides)}", soft_wrap=True)
     if summary["quarantined"]:
         console.print(f"{len(summary['quarantined'])} videos failed during the run: see summary.json")
     console.print(f"run folder: {summary['folder']}", soft_wrap=True)

@@ -109,6 +109,16 @@ def test_a_run_says_how_well_frames_are_told(run: Run) -> None:
     assert weights.load(folder / "encoder.safetensors").source["data"]["labels"] == "frame"  # type: ignore[index]
 
 
+@pytest.mark.slow
+def test_frames_may_be_skipped(run: Run) -> None:
+    whole = ("trainer=cpu", "trainer.max_epochs=1", "++trainer.limit_train_batches=1", TRAINED[1])
+    code, said, folder = run(train.main, *RECOGNISE, "classifier=skip_rnn", *whole)
+    assert code == 0, said
+    summary = json.loads((folder / "summary.json").read_text())
+    assert 0 < summary["measured"]["used_frames"] <= 1
+    assert summary["details"]["frames"] == summary["details"]["frames_in_all"], "each frame has an answer"
+
+
 def test_a_pretext_task_learns_from_such_videos_and_says_why_there_is_no_probe(run: Run) -> None:
     code, said, folder = run(train.main, *TRAINED)
     assert code == 0, said

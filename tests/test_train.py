@@ -116,6 +116,8 @@ def test_a_classifier_is_taught_and_judged_by_whole_videos(
     for row in summary["figures"]:
         assert (row["value"] * 4) == pytest.approx(round(row["value"] * 4)), "4 test videos"
         assert f"{row['value']:.1%}" in printed
+    assert set(summary["measured"]) == {*[row["figure"] for row in summary["figures"]], "loss", "clip_accuracy", "top5"}
+    assert f"measured besides: loss {summary['measured']['loss']:.3f}, clip_accuracy" in printed
     assert summary["probes"] == []
     assert weights.load(folder / "encoder.safetensors").source["task"] == "action_recognition"
     figures = {figure.name: figure for figure in read_figures(folder / "evaluation.json")}
@@ -124,6 +126,21 @@ def test_a_classifier_is_taught_and_judged_by_whole_videos(
     assert accuracy.value == pytest.approx(summary["figures"][0]["value"])
     assert accuracy.protocol.input_size == (2, *2 * [accuracy.protocol.input_size[1]])
     assert f"95 % interval of the accuracy: {accuracy.interval.low:.1%}" in printed
+
+
+@pytest.mark.slow
+def test_a_classifier_that_skips_says_how_many_frames_it_used(tmp_path: Path, synthetic_manifest: Path) -> None:
+    folder = tmp_path / "run"
+    # A budget at which no answer is worth a look.
+    budget = ("classifier.budget_weight=10", "task.optimizer.lr=0.02", "trainer.max_epochs=4")
+    chosen = ("task=action_recognition", "classifier=skip_rnn", "clips.training.num_segments=6")
+    printed = train(folder, synthetic_manifest, *chosen, *budget)
+    used = json.loads((folder / "summary.json").read_text())["measured"]["used_frames"]
+    assert 1 / 6 <= used < 1
+    assert f"used_frames {used:.3f}" in printed
+    with open(folder / "metrics.csv", newline="") as file:
+        shares = [{name: row[f"{name}/used_frames"] for name in ("train", "val")} for row in csv.DictReader(file)]
+    assert {name for row in shares for name, share in row.items() if share} == {"train", "val"}
 
 
 def test_a_class_that_train_lacks_is_refused(synthetic_copy: Path, verb: Verb) -> None:
