@@ -178,6 +178,12 @@ KNOWN = {
     f"{RECOGNISE} classifier=cnn_rnn clips=windows data=manifest data.manifest=SPANS.csv data.labels=frame": Known(
         SMALL
     ),
+    f"{RECOGNISE} classifier=skip_rnn clips.training.num_segments=32 classifier.budget_weight=1e-3": Known(
+        f"{SYNTHETIC} clips.training.num_segments=4", slow=True
+    ),
+    f"{RECOGNISE} classifier=skip_rnn clips=windows data=manifest data.manifest=SPANS.csv data.labels=frame": Known(
+        SMALL, slow=True
+    ),
     f"{RECOGNISE} task.freeze=layer2 task.layer_decay=0.7": Known(SYNTHETIC),
     f"{RECOGNISE} task.freeze=all": Known(SYNTHETIC, slow=True),
     (EXTRACT := f"selfsup extract {FOLDER} hydra.run.dir=runs/mine/extracted"): Known(f"{READ} num_frames=2"),
@@ -222,6 +228,10 @@ KNOWN = {
     ),
     "python benchmarks/stored_features.py --accuracy 3 --encoder runs/mine/encoder.safetensors data=manifest "
     "data.manifest=VIDEOS.csv data.size_pixels=64": Known(STORED, process=True, slow=True),
+    "python benchmarks/skip_rnn.py --record adding.json": Known("--steps 1 --seeds 0", process=True, slow=True),
+    "python benchmarks/skip_rnn.py --record digits.json --task digits": Known(
+        "--steps 1 --seeds 0", process=True, slow=True
+    ),
     "python benchmarks/memory.py": Known(
         "--clips 2 --frames 1 --repeats 1 data.size_pixels=32", process=True, slow=True
     ),
