@@ -82,8 +82,9 @@ class FrameAndSound:
             return "has no sound track"
         if info.heard_seconds < self.minimum_seconds - 1e-6:
             return (
-                f"lasts {info.heard_seconds:.2f} s, {self.moments} x {self.sound_seconds:g} s of sound need "
-                f"{self.minimum_seconds:g} s; lower task.sampler.sound_seconds or gap_seconds"
+                f"has sound and frames together for {info.heard_seconds:.2f} s, {self.moments} x "
+                f"{self.sound_seconds:g} s of sound need {self.minimum_seconds:g} s; lower task.sampler.sound_seconds"
+                f"{' or gap_seconds' if self.moments > 1 else ''}"
             )
         return None
 

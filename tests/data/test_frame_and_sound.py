@@ -171,7 +171,7 @@ def test_what_cannot_be_asked_is_refused() -> None:
     assert FrameAndSound().refuse(info_of(9, has_audio=False)) == "has no sound track"
     short = FrameAndSound("both").refuse(info_of(1.9))
     assert short is not None
-    assert short.startswith("lasts 1.90 s, 2 x 1 s of sound need 2 s; lower task.sampler.sound_seconds")
+    assert short.startswith("has sound and frames together for 1.90 s, 2 x 1 s of sound need 2 s; lower task.sampler.")
 
 
 @pytest.mark.parametrize(
