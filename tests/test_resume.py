@@ -7,14 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
+from torch import Tensor
 
 from selfsup.callbacks.checkpoint import Checkpoint
+from selfsup.tasks.audio_visual import AudioVisual
 from selfsup.train import main
+from tests.verbs import Ended
 
 OVERRIDES = (
     "trainer=cpu",
@@ -93,18 +97,23 @@ def test_resume_from_a_missing_path_is_one_sentence(tmp_path: Path, synthetic_ma
     assert "Traceback" not in errors
 
 
+def stop_at(step: int, patch: pytest.MonkeyPatch) -> None:
+    """Lets runs of this process end after this step, as by a signal."""
+    ended = Checkpoint.on_train_batch_end
+
+    def stopping(self: Checkpoint, trainer: pl.Trainer, *arguments: Any) -> None:
+        if trainer.global_step == step:
+            self.asked = signal.SIGTERM
+        ended(self, trainer, *arguments)
+
+    patch.setattr(Checkpoint, "on_train_batch_end", stopping)
+
+
 def test_a_stop_on_a_logged_step_keeps_its_row(
     tmp_path: Path, synthetic_manifest: Path, synthetic_index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lightning logs a step after its hooks, in one of which the run stops."""
-    ended = Checkpoint.on_train_batch_end
-
-    def stopping(self: Checkpoint, trainer: pl.Trainer, *arguments: Any) -> None:
-        if trainer.global_step == 2:
-            self.asked = signal.SIGTERM
-        ended(self, trainer, *arguments)
-
-    monkeypatch.setattr(Checkpoint, "on_train_batch_end", stopping)
+    stop_at(2, monkeypatch)
     data = ["data=manifest", f"data.manifest={synthetic_manifest}", f"data.index_cache={synthetic_index}"]
     small = ["data.size_pixels=32", "data.batch_size=4", "data.num_workers=0", "trainer.log_every_n_steps=2"]
     quiet = ["trainer=cpu", "+trainer.enable_progress_bar=false", f"hydra.run.dir={tmp_path}"]
@@ -113,3 +122,36 @@ def test_a_stop_on_a_logged_step_keeps_its_row(
         main()
     assert end.value.code == 128 + signal.SIGTERM
     assert [step for step, _ in steps(tmp_path)] == [1]
+
+
+@pytest.mark.slow
+def test_a_curriculum_goes_on_where_it_was(
+    verb: Callable[..., Ended], synthetic_manifest: Path, synthetic_index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a step learns from depends on its number, here until the last; the run stops in the middle of an epoch."""
+    heard = ("task=audio_visual", "task.negatives=both", "task.curriculum_fraction=1", "task.sampler.rate_hz=8000")
+    data = ("data=manifest", f"data.manifest={synthetic_manifest}", f"data.index_cache={synthetic_index}")
+    small = ("data.size_pixels=32", "data.batch_size=4", "data.clips_per_video=1", "data.num_workers=0")
+    quiet = ("trainer=cpu", "trainer.max_epochs=2", "trainer.log_every_n_steps=1", "+trainer.enable_progress_bar=false")
+    overrides = (*heard, *data, *small, *quiet)
+    progress: list[float] = []
+    step = AudioVisual.step
+
+    def watched(self: AudioVisual, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        progress.append(self.progress)
+        return step(self, batch)
+
+    monkeypatch.setattr(AudioVisual, "step", watched)
+    whole = verb(main, *overrides, run="whole")
+    assert whole.code == 0, whole.err
+    assert progress == [number / 8 for number in range(8)]
+    with monkeypatch.context() as patch:
+        stop_at(6, patch)
+        assert verb(main, *overrides).code == 128 + signal.SIGTERM
+    progress.clear()
+    resumed = verb(main, *overrides, "resume=last")
+    assert resumed.code == 0, resumed.err
+    assert progress == [6 / 8, 7 / 8]
+    assert steps(resumed.folder) == steps(whole.folder)
+    for name in ("encoder.safetensors", "audio_encoder.safetensors", "retrieval.json"):
+        assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
