@@ -7,7 +7,6 @@ import csv
 import json
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,8 @@ from selfsup.data.foreground_clip import ForegroundClip
 from selfsup.data.resumable import ResumableDataModule
 from selfsup.encoders.encoder import Encoder, InputSpecification
 from selfsup.encoders.stored import Stored
-from selfsup.evaluation.cross_modal import cross_modal
 from selfsup.evaluation.report import write_figures
+from selfsup.heard import save_audio_encoder, write_retrieval
 from selfsup.precision import best_precision
 from selfsup.records import recognition_figures
 from selfsup.tasks.action_recognition import ActionRecognition
@@ -84,7 +83,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     save_encoder(task, data, name, folder / "encoder.safetensors")
     if isinstance(task, AudioVisual):
         save_audio_encoder(task, data, name, config, folder / "audio_encoder.safetensors")
-        write_retrieval(task, data, folder / "retrieval.json", console)
+        write_retrieval(task, data, config, folder, console, trainer.loggers, trainer.global_step)
     rows: list[dict[str, Any]] = []
     try:
         rows = probe({"before": before, "learned": encoder}, data, task.normalize) if task.probes else []
@@ -135,40 +134,6 @@ def save_encoder(task: Task, data: ResumableDataModule, name: str, path: Path) -
     # Stored features stand for an encoder that is a file already; the stream of flow alone sees no frames.
     if any(True for _ in encoder.parameters()) and getattr(encoder, "in_channels", 3) == len(task.mean):
         weights.save(encoder, path, input=specification, task=name, data=data.description())
-
-
-def save_audio_encoder(task: AudioVisual, data: ResumableDataModule, name: str, config: DictConfig, path: Path) -> None:
-    """Writes the encoder of sounds, with how they became spectrograms as "sound" of its data."""
-    sound = {
-        "sound_seconds": config.task.sampler.sound_seconds,
-        "spectrogram": OmegaConf.to_container(config.task.spectrogram, resolve=True),
-    }
-    # One channel, as it is; the size is that of the frequency axis.
-    with torch.no_grad():
-        bins = task.spectrogram.cpu()(torch.zeros(1, round(sound["sound_seconds"] * config.task.sampler.rate_hz)))
-    specification = InputSpecification(size_pixels=bins.shape[-2], mean=(0.0,), std=(1.0,), fps=None)
-    about = {**data.description(), "sound": sound}
-    weights.save(task.audio_encoder.cpu(), path, input=specification, task=name, data=about)
-
-
-def write_retrieval(task: AudioVisual, data: ResumableDataModule, path: Path, console: Console) -> None:
-    """Writes and prints retrieval between the frames and the sounds of held-out videos, in the four directions."""
-    split = data.catalogue.reported
-    try:
-        videos, similarities = task.similarities() if task.held_out else ([], {})
-        found = cross_modal(similarities, [data.catalogue.labels[split][video] for video in videos])
-    except ValueError as error:
-        console.print(f"no retrieval: {error}", soft_wrap=True)
-        return
-    path.write_text(json.dumps({name: asdict(of) for name, of in found.items()}, indent=1) + "\n", encoding="utf-8")
-    table = Table(title=f"retrieval, {len(videos)} {split} videos (chance)")
-    for column in ("direction", "own video in first 10", "its class in first 10", "nDCG@30"):
-        table.add_column(column, justify="left" if column == "direction" else "right")
-    for name, of in found.items():
-        shares = [(of.own.get(10), of.own_chance.get(10)), (of.recall.get(10), of.recall_chance.get(10))]
-        cells = [f"{share:.1%} ({chance:.1%})" if share is not None else "" for share, chance in shares]
-        table.add_row(name, *cells, f"{of.ndcg:.3f} ({of.ndcg_chance:.3f})" if of.ndcg is not None else "")
-    console.print(table)
 
 
 def write_answers(

@@ -33,10 +33,12 @@ ROOT = {
     "selfsup.evaluate_audio",
     "selfsup.evaluate_foreground",
     "selfsup.extract",
+    "selfsup.heard",
     "selfsup.network_labeller",
     "selfsup.precision",
     "selfsup.prepare",
     "selfsup.records",
+    "selfsup.runs",
     "selfsup.train",
     "selfsup.verb",
     "selfsup.weights",
@@ -47,11 +49,12 @@ VERBS = {
     "selfsup.evaluate",
     "selfsup.evaluate_audio",
     "selfsup.evaluate_foreground",
-    "selfsup.network_labeller",
     "selfsup.prepare",
     "selfsup.extract",
+    "selfsup.heard",
     "selfsup.stream",
     "selfsup.records",
+    "selfsup.runs",
     "selfsup.verb",
 }
 NOT_TASKS = {
@@ -79,7 +82,7 @@ ONLY_IN = {
     "cv2": {"selfsup.data.flow"},
     "torchaudio": {"selfsup.data.spectrogram"},
     "skimage": {"selfsup.data.superpixels"},
-    "pickle": {"selfsup.encoders.state_dict", "selfsup.data.flow", "selfsup.network_labeller"},  # for its error
+    "pickle": {"selfsup.encoders.state_dict", "selfsup.data.flow", "selfsup.runs"},  # for its error
 }
 
 

@@ -220,3 +220,6 @@ def test_both_encoders_of_a_correspondence_are_written(
     assert list(found) == ["frame to frame", "frame to sound", "sound to frame", "sound to sound"]
     assert "retrieval, 4 test videos (chance)" in printed
     assert (folder / "pictures" / "epoch-0000.png").exists()
+    page = (folder / "pictures" / "retrieval" / "index.html").read_text()
+    assert page.count("<audio") == page.count("<img") == 2 * 4 * 5  # two directions, four videos, four neighbours each
+    assert len(list((folder / "pictures" / "retrieval" / "sounds").glob("*.wav"))) == 4

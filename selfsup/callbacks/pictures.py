@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import Logger
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
@@ -54,9 +56,22 @@ class Pictures(pl.Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"epoch-{trainer.current_epoch:04d}.png"
         to_pil_image(picture).save(path)
-        logger: Any  # Lightning's base class has neither method
-        for logger in trainer.loggers:
-            if hasattr(logger, "log_image"):  # Weights & Biases
-                logger.log_image("pictures", [str(path)], step=trainer.global_step)
-            elif hasattr(logger.experiment, "add_image"):  # TensorBoard
-                logger.experiment.add_image("pictures", picture, trainer.global_step)
+        log_picture(trainer.loggers, "pictures", path, picture, trainer.global_step)
+
+
+def log_picture(loggers: Sequence[Logger], key: str, path: Path, picture: Tensor, step: int) -> None:
+    """Gives a picture, uint8 (3, H, W) and its file, to the loggers that take pictures."""
+    logger: Any  # Lightning's base class has neither method
+    for logger in loggers:
+        if hasattr(logger, "log_image"):  # Weights & Biases
+            logger.log_image(key, [str(path)], step=step)
+        elif hasattr(logger.experiment, "add_image"):  # TensorBoard
+            logger.experiment.add_image(key, picture, step)
+
+
+def log_sounds(loggers: Sequence[Logger], key: str, paths: Sequence[Path], captions: Sequence[str], step: int) -> None:
+    """Gives sounds, files, to the loggers that play them with a caption."""
+    logger: Any
+    for logger in loggers:
+        if hasattr(logger, "log_audio"):  # Weights & Biases
+            logger.log_audio(key, [str(path) for path in paths], step=step, caption=list(captions))

@@ -30,7 +30,8 @@ class FrameAndSound:
 
     Every sound starts on the grid of the video's frame rate; its frame is shown up to `misalignment_seconds` from its
     middle. M is 1, and 2 where negatives come from another time of the same video. N is `rate_hz` x `sound_seconds`.
-    With `truth` there is "truth" float32 (1, M, H, W) in [0, 1] too, where a mask of the sounding object is known.
+    "seconds" float32 (M, 2) says when each frame is shown and when its sound starts. With `truth` there is "truth"
+    float32 (1, M, H, W) in [0, 1] too, where a mask of the sounding object is known.
 
     Args:
         negatives: what the task pairs a frame with: "other_video", "other_time" or "both".
@@ -118,6 +119,7 @@ class FrameAndSound:
             shown = video.times_seconds[numbers] - self.sound_seconds / 2
             starts = shown.clip(0, self._last_start(info)).tolist()
         example["sound"] = self._sounds(video, starts)
+        example["seconds"] = torch.tensor([video.times_seconds[numbers].tolist(), starts]).T
         if self.truth and (masks := read_masks(info.path)) is not None:
             size = list(example["clip"].shape[-2:])
             example["truth"] = F.resize(torch.from_numpy(masks[numbers]).float()[None], size, antialias=True)

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from selfsup.data.catalogue import SPLITS, Catalogue
@@ -21,7 +20,7 @@ from selfsup.data.dataset import derive_seed
 from selfsup.data.sampling import ClipSampler
 from selfsup.encoders.cross_modality import cross_modality
 from selfsup.encoders.encoder import Encoder
-from selfsup.tasks.correspondence import Embedded, accuracy, compared, figures, in_chunks, joined, kinds_of, losses
+from selfsup.tasks.correspondence import Embedded, accuracy, alike, compared, figures, joined, kinds_of, losses
 from selfsup.tasks.fusion import FUSIONS, Contrastive, Localise
 from selfsup.tasks.localisation import heat_map, pointing
 from selfsup.tasks.negatives import info_nce
@@ -191,6 +190,8 @@ class AudioVisual(Task):
         generator = torch.Generator().manual_seed(derive_seed(number, self.global_rank))
         for control in controls:
             part[control] = self.hear(replaced(batch["sound"], control, generator))
+        if "seconds" in batch:
+            part["seconds"] = batch["seconds"]
         # compared at the end of the split, where Lightning computes in float32 whatever the precision
         exact = {name: value.float() if value.is_floating_point() else value for name, value in part.items()}
         self._parts.append({name: value.detach().cpu() for name, value in exact.items()})
@@ -233,26 +234,17 @@ class AudioVisual(Task):
             if name in told:
                 self.chance[name] = max(float(told[f"{name}, {guess}"]) for guess in ("centre", "anywhere"))
 
-    @torch.no_grad()
-    def similarities(self, most: int = 1000) -> tuple[list[int], dict[str, Tensor]]:
-        """Of the last evaluation, the numbers of at most `most` videos and how alike they are, one example of each.
+    def similarities(self, most: int = 1000) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Of the last evaluation one example each of at most `most` videos, V of them, and how alike they are.
 
-        (V, V) by direction: "frame to sound" and back by the head, "frame to frame" and "sound to sound" by cosine.
+        The numbers of the videos, int64 (V,); when their frames are shown and their sounds start, float (V, 2), NaN
+        where the sampler did not say; and (V, V) by direction, see `alike`.
         """
-        videos = self.held_out["videos"].tolist()
-        rows = [row for row, video in enumerate(videos) if row == 0 or videos[row - 1] != video][:most]
-        frames, sounds = (self.held_out[name][rows, 0].to(self.device) for name in ("frames", "sounds"))
-        across = torch.stack(
-            [in_chunks(self.head, frames[[row]].expand_as(frames), sounds) for row in range(len(rows))]
-        )
-        vectors = [F.normalize(of.flatten(2).amax(dim=2) if of.ndim > 2 else of, dim=1) for of in (frames, sounds)]
-        found = {
-            "frame to frame": vectors[0] @ vectors[0].T,
-            "frame to sound": across,
-            "sound to frame": across.T,
-            "sound to sound": vectors[1] @ vectors[1].T,
-        }
-        return [videos[row] for row in rows], {name: values.float().cpu() for name, values in found.items()}
+        videos = self.held_out["videos"]
+        first = torch.cat([torch.ones(1, dtype=torch.bool), videos[1:] != videos[:-1]]).nonzero()[:most, 0]
+        seconds = self.held_out.get("seconds", torch.full((len(videos), 1, 2), torch.nan))
+        frames, sounds = (self.held_out[name][first, 0].to(self.device) for name in ("frames", "sounds"))
+        return videos[first], seconds[first, 0], alike(self.head, frames, sounds)
 
     @torch.no_grad()
     def pictures(self, batch: dict[str, Tensor]) -> list[Tensor]:

@@ -68,6 +68,23 @@ def in_chunks(head: Fusion, frames: Tensor, sounds: Tensor) -> Tensor:
     return torch.cat([head(frame, sound).float() for frame, sound in parts])
 
 
+@torch.no_grad()
+def alike(head: Fusion, frames: Tensor, sounds: Tensor) -> dict[str, Tensor]:
+    """How alike any two of V frames (V, …) and V sounds (V, …) are, float (V, V) on the CPU by direction.
+
+    "frame to sound" and back by the head, "frame to frame" and "sound to sound" by cosine; rows are queries.
+    """
+    across = torch.stack([in_chunks(head, frames[[row]].expand_as(frames), sounds) for row in range(len(frames))])
+    vectors = [F.normalize(of.flatten(2).amax(dim=2) if of.ndim > 2 else of, dim=1) for of in (frames, sounds)]
+    found = {
+        "frame to frame": vectors[0] @ vectors[0].T,
+        "frame to sound": across,
+        "sound to frame": across.T,
+        "sound to sound": vectors[1] @ vectors[1].T,
+    }
+    return {direction: values.float().cpu() for direction, values in found.items()}
+
+
 def losses(own: Tensor, other: Tensor) -> Tensor:
     """Binary cross-entropy, both classes alike; 0 where there is no pair."""
     if len(own) == 0:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.io import read_image
 
-from selfsup.callbacks.pictures import Pictures
+from selfsup.callbacks.pictures import Pictures, log_sounds
 from selfsup.data.dataset import collate
 from selfsup.data.sampling import ClipSampler, UniformSampler
 from selfsup.encoders.resnet import ResNet
@@ -127,3 +127,14 @@ def test_a_task_with_nothing_to_show_leaves_no_folder(tmp_path: Path) -> None:
 def test_bad_values_are_refused(bad: dict[str, int], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"pictures\.{next(iter(bad))}=0: give at least 1"):
         Pictures(str(tmp_path), **bad)
+
+
+def test_sounds_go_to_loggers_that_play_them(tmp_path: Path) -> None:
+    class Playing(Kept):
+        def log_audio(self, key: str, audios: list[str], step: int, caption: list[str]) -> None:
+            self.images.append((key, audios, step, caption))
+
+    loggers = [Playing(files=True), Kept(files=True), Kept(files=False)]
+    log_sounds(loggers, "heard", [tmp_path / "a.wav", tmp_path / "b.wav"], ("a", "b"), 3)
+    paths = [str(tmp_path / "a.wav"), str(tmp_path / "b.wav")]
+    assert [logger.images for logger in loggers] == [[("heard", paths, 3, ["a", "b"])], [], []]

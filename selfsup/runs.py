@@ -1,0 +1,77 @@
+"""The folder of a run, taken up again: its configuration, its data, and its task as the last checkpoint left it."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from selfsup.callbacks.checkpoint import LAST
+from selfsup.data.datamodule import VideoDataModule
+from selfsup.encoders.state_dict import explain_mismatch, shapes
+from selfsup.tasks.task import Task
+
+CONFIG = Path("config", "config.yaml")  # in the folder of a run
+
+TaskOf = TypeVar("TaskOf", bound=Task)
+
+
+def read_config(folder: Path, task: type[Task], key: str, lacks: str) -> DictConfig:
+    """The configuration of a run of `task`.
+
+    Args:
+        folder: of the run.
+        task: its class, in the file that names it.
+        key: what the user gives the folder to, for errors.
+        lacks: what a run of another task does not do, for errors.
+
+    Raises ValueError where the file is missing, damaged, or of another task.
+    """
+    path, name = folder / CONFIG, task.__module__.rpartition(".")[2]
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; give {key} the folder of a run of task={name}")
+    try:
+        config = OmegaConf.load(path)
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not the configuration of a run; give the folder of another one") from error
+    found = OmegaConf.select(config, "task._target_")
+    wanted = f"{task.__module__}.{task.__qualname__}"
+    if not isinstance(config, DictConfig) or found != wanted or "encoder" not in config or "data" not in config:
+        raise ValueError(f"{folder}: a run of {found or 'no task'}, which {lacks}; give one of task={name}")
+    return config
+
+
+def load_task(config: DictConfig, folder: Path, task: type[TaskOf]) -> TaskOf:
+    """The task with the weights of the last checkpoint, on the CPU, in eval mode.
+
+    Raises ValueError where the checkpoint is missing, damaged, or of another network than that of `config`.
+    """
+    path = folder / LAST
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; the run has not ended its first epoch, go on with resume=last")
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path}: not a readable checkpoint ({reason}); copy it again, or train again") from error
+    with torch.random.fork_rng(devices=[]):  # loading leaves the seed of the run alone
+        loaded: TaskOf = instantiate(config.task, _partial_=True)(encoder=instantiate(config.encoder))
+    if difference := explain_mismatch(shapes(loaded.state_dict()), shapes(state)):
+        raise ValueError(f"{path}: its tensors are not those of {folder / CONFIG} ({difference}); train again")
+    loaded.load_state_dict(state)
+    return loaded.eval()
+
+
+def load_data(config: DictConfig, task: Task) -> VideoDataModule:
+    """The data of the run, ready to serve; relative paths count from where the run was started."""
+    data: VideoDataModule = instantiate(config.data, _partial_=True)(
+        sampler=task.sampler, evaluation_sampler=task.evaluation_sampler
+    )
+    data.setup()
+    return data
