@@ -2,7 +2,9 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -13,8 +15,11 @@ from nbclient import NotebookClient
 from selfsup import weights
 from selfsup.encoders.encoder import InputSpecification
 from selfsup.encoders.resnet import ResNet
+from selfsup.train import main
+from tests.verbs import Ended
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
 @pytest.fixture(scope="module")
@@ -27,26 +32,52 @@ def encoder_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_there_are_notebooks() -> None:
-    assert [path.name for path in NOTEBOOKS] == ["03_what_was_learned.ipynb"]
+    assert [path.name for path in NOTEBOOKS] == ["03_what_was_learned.ipynb", "06_look_and_listen.ipynb"]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs(path: Path, encoder_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(user=False, prefix=str(tmp_path))  # the kernel of this very interpreter
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share" / "jupyter"))
-    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
+def outputs_of(name: str, folder: Path, patch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the cells of a notebook show when it runs in `folder`, by the kernel of this very interpreter."""
+    install(user=False, prefix=str(folder))
+    patch.setenv("JUPYTER_PATH", str(folder / "share" / "jupyter"))
+    patch.setenv("JUPYTER_RUNTIME_DIR", str(folder / "runtime"))
+    patch.setenv("OMP_NUM_THREADS", "1")
+    notebook = nbformat.read(FOLDER / name, as_version=4)
+    NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    ).execute()
+    return [output.get("data", {}) for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+def test_what_was_learned_is_shown(encoder_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SELFSUP_ENCODER", str(encoder_path))
     monkeypatch.setenv("SELFSUP_VIDEOS", "48")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    notebook = nbformat.read(path, as_version=4)
-    NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    ).execute()
-    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    assert len(pictures) >= 2
-    pages = [output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {})]
+    outputs = outputs_of("03_what_was_learned.ipynb", tmp_path, monkeypatch)
+    assert sum("image/png" in output for output in outputs) >= 2
+    pages = [output["text/html"] for output in outputs if "text/html" in output]
     assert any(page.count("data:image/gif;base64,") >= 5 for page in pages), "neighbours play in the page"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fusion", ["localise", "distance"])
+def test_a_run_is_looked_at_and_listened_to(
+    fusion: str,
+    synthetic_manifest: Path,
+    synthetic_index: Path,
+    verb: Callable[..., Ended],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = ("data=manifest", f"data.manifest={synthetic_manifest}", f"data.index_cache={synthetic_index}")
+    small = ("trainer=debug", "+trainer.enable_progress_bar=false", "data.size_pixels=32", "data.num_workers=0")
+    heard = ("task=audio_visual", f"task.fusion={fusion}", "task.sampler.rate_hz=8000")
+    ended = verb(main, *data, *small, *heard, "trainer.max_epochs=1")
+    assert ended.code == 0, ended.err
+    monkeypatch.setenv("SELFSUP_RUN", str(ended.folder))
+    outputs = outputs_of("06_look_and_listen.ipynb", tmp_path, monkeypatch)
+    assert sum("image/png" in output for output in outputs) == (2 if fusion == "localise" else 1)
+    pages = [output["text/html"] for output in outputs if "text/html" in output]
+    players = [page.count("data:audio/wav;base64,") for page in pages]
+    assert [count for count in players if count] == [1, 4 * 5, 4 * 5], "four queries and four neighbours each"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

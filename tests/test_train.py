@@ -195,6 +195,15 @@ def test_a_run_without_held_out_videos_says_that_nothing_was_measured(synthetic_
     assert any("nothing was measured" in note for note in summary["notes"])
 
 
+@pytest.mark.slow
+def test_weights_and_biases_gets_neighbours_to_see_and_to_hear(tmp_path: Path, synthetic_manifest: Path) -> None:
+    train(tmp_path / "run", synthetic_manifest, "task=audio_visual", "trainer.max_epochs=1", "logger=wandb")
+    (media,) = (tmp_path / "run" / "wandb").glob("offline-run-*/files/media")
+    for direction in ("frame to sound", "sound to frame"):
+        assert len(list((media / "images").glob(f"retrieval, {direction}_*.png"))) == 1
+        assert len(list((media / "audio").glob(f"retrieval, {direction}, sounds_*.wav"))) == 4  # of 20, each once
+
+
 def test_both_encoders_of_a_correspondence_are_written(
     synthetic_manifest: Path, synthetic_index: Path, verb: Verb
 ) -> None:

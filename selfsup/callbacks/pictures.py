@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
@@ -71,7 +73,9 @@ def log_picture(loggers: Sequence[Logger], key: str, path: Path, picture: Tensor
 
 def log_sounds(loggers: Sequence[Logger], key: str, paths: Sequence[Path], captions: Sequence[str], step: int) -> None:
     """Gives sounds, files, to the loggers that play them with a caption."""
-    logger: Any
-    for logger in loggers:
-        if hasattr(logger, "log_audio"):  # Weights & Biases
-            logger.log_audio(key, [str(path) for path in paths], step=step, caption=list(captions))
+    players: list[Any] = [logger for logger in loggers if hasattr(logger, "log_audio")]  # Weights & Biases
+    if players and find_spec("soundfile") is None:  # wandb ends the run where it is missing, though files need it not
+        rank_zero_warn(f"{key}: not sent to Weights & Biases, which wants soundfile; pip install 'selfsup[sound]'")
+        return
+    for logger in players:
+        logger.log_audio(key, [str(path) for path in paths], step=step, caption=list(captions))

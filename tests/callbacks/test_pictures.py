@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.io import read_image
 
+from selfsup.callbacks import pictures
 from selfsup.callbacks.pictures import Pictures, log_sounds
 from selfsup.data.dataset import collate
 from selfsup.data.sampling import ClipSampler, UniformSampler
@@ -129,12 +130,18 @@ def test_bad_values_are_refused(bad: dict[str, int], tmp_path: Path) -> None:
         Pictures(str(tmp_path), **bad)
 
 
-def test_sounds_go_to_loggers_that_play_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("installed", [True, False])
+def test_sounds_go_to_loggers_that_play_them(
+    installed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
     class Playing(Kept):
         def log_audio(self, key: str, audios: list[str], step: int, caption: list[str]) -> None:
             self.images.append((key, audios, step, caption))
 
+    monkeypatch.setattr(pictures, "find_spec", lambda name: object() if installed else None)
     loggers = [Playing(files=True), Kept(files=True), Kept(files=False)]
     log_sounds(loggers, "heard", [tmp_path / "a.wav", tmp_path / "b.wav"], ("a", "b"), 3)
     paths = [str(tmp_path / "a.wav"), str(tmp_path / "b.wav")]
-    assert [logger.images for logger in loggers] == [[("heard", paths, 3, ["a", "b"])], [], []]
+    heard = [("heard", paths, 3, ["a", "b"])] if installed else []
+    assert [logger.images for logger in loggers] == [heard, [], []]
+    assert any("pip install 'selfsup[sound]'" in str(warning.message) for warning in recwarn) != installed
