@@ -124,6 +124,14 @@ KNOWN = {
         f"{SMALL} data.size_pixels=227 trainer.accumulate_grad_batches=1", slow=True
     ),
     "selfsup prepare task=motion_segmentation data=folder data.root=VIDEOS": Known(f"{READ} {QUICK_LABELS}"),
+    "selfsup prepare task=motion_segmentation data=manifest data.manifest=VIDEOS.csv task.sampler.labels.fps=10": Known(
+        f"{READ} {QUICK_LABELS}", slow=True
+    ),
+    "python train.py -m seed=0,1,2 task=motion_segmentation data=manifest data.manifest=VIDEOS.csv "
+    "task.sampler.labels.fps=10 'task.sampler.window={_target_: selfsup.data.object_window.ObjectWindow, context: 2.5, "
+    "scale_octaves: 0.6}' data.read_scale=2 data.size_pixels=96 data.clips_per_video=8 trainer.max_epochs=20": Known(
+        f"{SMALL} {QUICK_LABELS}", slow=True
+    ),
     "python train.py task=motion_segmentation data=folder data.root=VIDEOS": Known(f"{SMALL} {QUICK_LABELS}"),
     "python train.py task=motion_segmentation foreground=flow_threshold data.size_pixels=96": Known(
         f"{SYNTHETIC} {LABELS}", slow=True
