@@ -136,6 +136,11 @@ KNOWN = {
     "python train.py task=motion_segmentation foreground=flow_threshold data.size_pixels=96": Known(
         f"{SYNTHETIC} {LABELS}", slow=True
     ),
+    "python train.py task=motion_segmentation data.videos.videos=240 data.videos.texture=fine "
+    "data.videos.size_pixels=320 task.sampler.labels.short_side_pixels=320 task.sampler.labels.fps=10 "
+    "data.size_pixels=64 data.clips_per_video=6 trainer.max_epochs=12": Known(
+        f"{SYNTHETIC} {QUICK_LABELS} data.videos.texture=coarse data.videos.size_pixels=96", slow=True
+    ),
     "selfsup prepare experiment=watching_objects_move data=folder data.root=VIDEOS": Known(
         f"{READ} {LABELS}", slow=True
     ),
