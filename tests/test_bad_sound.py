@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from selfsup.train import main
+from tests import test_bad_input
 from tests.data import barcodes
 from tests.media import still, write_video
 from tests.verbs import Ended
@@ -15,12 +16,7 @@ from tests.verbs import Ended
 SMALL = (
     "task=audio_visual",
     "data=folder",
-    "trainer=debug",
-    "+trainer.enable_progress_bar=false",
-    "data.size_pixels=32",
-    "data.batch_size=4",
-    "data.num_workers=0",
-    "data.index_processes=1",
+    *test_bad_input.SMALL,
     "data.fractions={train: 1, val: 0, test: 0}",
 )
 

@@ -16,7 +16,36 @@ CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
 JOINS = ("mean", "last")
 
 
-class CnnRnn(Classifier):
+class Recurrent(Classifier):
+    """What recurrent classifiers share: an encoder, a network over its features, and an answer at every step.
+
+    Args:
+        encoder, num_classes, hidden_dim, dropout, join: see `CnnRnn`.
+        rnn: from features (B, T', D) to states (B, T', hidden_dim).
+    """
+
+    each_moment = True
+
+    def __init__(
+        self, encoder: Encoder, num_classes: int, rnn: nn.Module, hidden_dim: int, dropout: float, join: str
+    ) -> None:
+        super().__init__(num_classes)
+        self.encoder = encoder
+        self.joined_by = join
+        self.rnn = rnn
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(hidden_dim, num_classes)
+
+    def encoders(self) -> Mapping[str, Encoder]:
+        """The one encoder, that of the clip."""
+        return {"clip": self.encoder}
+
+    def join(self, logits: Tensor) -> Tensor:
+        """One answer a clip: (B, T', K) to (B, K), the mean of the steps or the last."""
+        return logits[:, -1] if self.joined_by == "last" else super().join(logits)
+
+
+class CnnRnn(Recurrent):
     """Clip (B, C, T, H, W) to logits (B, T', K): those of step t see the features up to t.
 
     With a 2-D encoder T' = T, and the classifier is causal: later frames do not change earlier answers. A 3-D encoder
@@ -35,8 +64,6 @@ class CnnRnn(Classifier):
         ValueError: fewer than two classes, or an option out of its range.
     """
 
-    each_moment = True
-
     def __init__(
         self,
         encoder: Encoder,
@@ -47,29 +74,17 @@ class CnnRnn(Classifier):
         dropout: float = 0.5,
         join: str = "mean",
     ) -> None:
-        super().__init__(num_classes)
         check_recurrent(cell, hidden_dim, num_layers, dropout, join)
-        self.encoder = encoder
-        self.joined_by = join
-        self.rnn = CELLS[cell](
+        rnn = CELLS[cell](
             encoder.dim, hidden_dim, num_layers, batch_first=True, dropout=dropout if num_layers > 1 else 0.0
         )
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(hidden_dim, num_classes)
-
-    def encoders(self) -> Mapping[str, Encoder]:
-        """The one encoder, that of the clip."""
-        return {"clip": self.encoder}
+        super().__init__(encoder, num_classes, rnn, hidden_dim, dropout, join)
 
     def forward(self, clip: Tensor) -> Tensor:
         """Clip (B, C, T, H, W) to logits (B, T', K)."""
         features = self.encoder(clip).mean(dim=(3, 4)).transpose(1, 2)  # (B, T', D)
         states, _ = self.rnn(features)  # (B, T', hidden_dim)
         return self.head(self.dropout(states))
-
-    def join(self, logits: Tensor) -> Tensor:
-        """One answer a clip: (B, T', K) to (B, K), the mean of the steps or the last."""
-        return logits[:, -1] if self.joined_by == "last" else super().join(logits)
 
 
 def check_recurrent(cell: str, hidden_dim: int, num_layers: int, dropout: float, join: str) -> None:

@@ -4,18 +4,15 @@ As LRCN it answers at every step, from the frames so far. But a step may be skip
 nor, where frames come from a file, decoded. What looking costs is a part of the loss. The gate is in `skip_cells`.
 """
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from selfsup.classifiers.classifier import Classifier
-from selfsup.classifiers.cnn_rnn import check_recurrent
+from selfsup.classifiers.cnn_rnn import Recurrent, check_recurrent
 from selfsup.classifiers.skip_cells import SkipCells
 from selfsup.encoders.encoder import Encoder, FrameEncoder
 
 
-class SkipRnn(Classifier):
+class SkipRnn(Recurrent):
     """Clip (B, C, T, H, W) to logits (B, T', K): those of step t see the used frames up to t.
 
     With a 2-D encoder T' = T and the classifier is causal. In evaluation mode such an encoder is given the used frames
@@ -37,7 +34,7 @@ class SkipRnn(Classifier):
         ValueError: fewer than two classes, or an option out of its range.
     """
 
-    each_moment = True
+    rnn: SkipCells
 
     def __init__(
         self,
@@ -50,20 +47,12 @@ class SkipRnn(Classifier):
         join: str = "mean",
         budget_weight: float = 1e-4,
     ) -> None:
-        super().__init__(num_classes)
         check_recurrent(cell, hidden_dim, num_layers, dropout, join)
         if not 0 <= budget_weight < float("inf"):
             raise ValueError(f"classifier.budget_weight is {budget_weight}; give a number of at least 0")
-        self.encoder = encoder
-        self.joined_by = join
+        rnn = SkipCells(encoder.dim, hidden_dim, num_layers, cell, dropout)
+        super().__init__(encoder, num_classes, rnn, hidden_dim, dropout, join)
         self.budget_weight = budget_weight
-        self.rnn = SkipCells(encoder.dim, hidden_dim, num_layers, cell, dropout)
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(hidden_dim, num_classes)
-
-    def encoders(self) -> Mapping[str, Encoder]:
-        """The one encoder, that of the clip."""
-        return {"clip": self.encoder}
 
     def forward(self, clip: Tensor) -> Tensor:
         """Clip (B, C, T, H, W) to logits (B, T', K)."""
@@ -78,10 +67,6 @@ class SkipRnn(Classifier):
             states, used = self._of_used_frames(clip)
         budget = self.budget_weight * used.sum(dim=1).mean()
         return self.head(self.dropout(states)), {"loss": budget, "used_frames": used.mean()}
-
-    def join(self, logits: Tensor) -> Tensor:
-        """One answer a clip: (B, T', K) to (B, K), the mean of the steps or the last."""
-        return logits[:, -1] if self.joined_by == "last" else super().join(logits)
 
     def _of_used_frames(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         """States (B, T, hidden_dim) and gate (B, T), as if all frames were encoded; a round takes one frame of each."""

@@ -46,16 +46,16 @@ def test_drops_half_of_the_states_in_training() -> None:
     assert not torch.equal(classifier(clip), classifier(clip))
 
 
-@pytest.mark.parametrize(
-    ("changed", "sentence"),
-    [
-        ({"cell": "rnn"}, "classifier.cell is 'rnn'; give lstm or gru"),
-        ({"join": "first"}, "classifier.join is 'first'; give mean or last"),
-        ({"hidden_dim": 0}, "classifier.hidden_dim is 0; give at least 1"),
-        ({"num_layers": 0}, "classifier.num_layers is 0; give at least 1"),
-        ({"dropout": 1.0}, "classifier.dropout is 1.0; give"),
-    ],
-)
+IMPOSSIBLE = [  # for any recurrent classifier
+    ({"cell": "rnn"}, "classifier.cell is 'rnn'; give lstm or gru"),
+    ({"join": "first"}, "classifier.join is 'first'; give mean or last"),
+    ({"hidden_dim": 0}, "classifier.hidden_dim is 0; give at least 1"),
+    ({"num_layers": 0}, "classifier.num_layers is 0; give at least 1"),
+    ({"dropout": 1.0}, "classifier.dropout is 1.0; give"),
+]
+
+
+@pytest.mark.parametrize(("changed", "sentence"), IMPOSSIBLE)
 def test_an_impossible_option_is_refused(changed: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         CnnRnn(CaffeNet(), 3, **changed)

@@ -13,6 +13,7 @@ from selfsup.classifiers.skip_rnn import SkipRnn, SkipStream
 from selfsup.data.clips import Segments, SegmentViews
 from selfsup.encoders.encoder import Encoder, FrameEncoder
 from selfsup.tasks.action_recognition import ActionRecognition
+from tests.classifiers.test_cnn_rnn import IMPOSSIBLE
 from tests.tasks.test_action_recognition import catalogue
 
 FRAMES = 10
@@ -173,11 +174,7 @@ def test_the_controls_are_asked_without_the_figures_of_the_clip_being_lost() -> 
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"cell": "rnn"}, "classifier.cell is 'rnn'; give lstm or gru"),
-        ({"join": "first"}, "classifier.join is 'first'; give mean or last"),
-        ({"hidden_dim": 0}, "classifier.hidden_dim is 0; give at least 1"),
-        ({"num_layers": 0}, "classifier.num_layers is 0; give at least 1"),
-        ({"dropout": 1.0}, "classifier.dropout is 1.0; give"),
+        *IMPOSSIBLE,
         ({"budget_weight": -1.0}, "classifier.budget_weight is -1.0; give a number of at least 0"),
         ({"budget_weight": float("nan")}, "classifier.budget_weight is nan; give a number of at least 0"),
     ],
