@@ -54,12 +54,19 @@ class Reading:
 
     def __call__(self, clip: Tensor) -> Tensor:
         """Clip (B, C, T, H, W) to features (B, D), float32 on the CPU."""
+        return self.read(self.map(clip))
+
+    def map(self, clip: Tensor) -> Tensor:
+        """Clip (B, C, T, H, W) to the map (B, D, T', H', W') that is read, on the encoder's device."""
         device = next((parameter.device for parameter in self.encoder.parameters()), torch.device("cpu"))
         clip = clip.to(device, non_blocking=True)
         clip = clip if self.transform is None else self.transform(clip)
-        if self.vector is not None:
-            return self.vector(feature_map(self.encoder, clip, self.stage)).float().cpu()
-        return pooled(self.encoder, clip, self.stage, self.time).float().cpu()
+        return feature_map(self.encoder, clip, self.stage)
+
+    def read(self, maps: Tensor) -> Tensor:
+        """The map (B, D, T', H', W') to features (B, D), float32 on the CPU."""
+        vectors = pooled(maps, self.time) if self.vector is None else self.vector(maps)
+        return vectors.float().cpu()
 
 
 def extract_features(readings: Mapping[str, Reading], batches: Iterable[Mapping[str, Any]]) -> dict[str, Features]:
@@ -83,8 +90,12 @@ def extract_features(readings: Mapping[str, Reading], batches: Iterable[Mapping[
             for batch in batches:
                 if "clip" not in batch:
                     continue
+                maps: dict[Any, Tensor] = {}  # one pass through a network, however many ways its map is read
                 for name, reading in readings.items():
-                    rows[name].append(reading(batch["clip"]))  # (B, D)
+                    passed = (reading.encoder, reading.transform, reading.stage)
+                    if passed not in maps:
+                        maps[passed] = reading.map(batch["clip"])
+                    rows[name].append(reading.read(maps[passed]))  # (B, D)
                 numbers.append(batch["video"].cpu())
     finally:
         for module, training in modes.items():
@@ -108,12 +119,9 @@ def _of_videos(clips: Tensor, numbers: Tensor) -> Features:
     return Features(values, videos)
 
 
-def pooled(encoder: Encoder, clip: Tensor, stage: int | None = None, time: Time = "mean") -> Tensor:
-    """Clip (B, C, T, H, W) to (B, D): the map after `stage` stages, None for all, averaged over H', W' and T'.
-
-    With time="concat" to (B, T' D), the moments in their order. Early stages have a D of their own.
-    """
-    moments = feature_map(encoder, clip, stage).mean(dim=(3, 4)).transpose(1, 2)  # (B, T', D)
+def pooled(maps: Tensor, time: Time = "mean") -> Tensor:
+    """Map (B, D, T', H', W') to (B, D), the mean over H', W' and T'; with time="concat" to (B, T' D), in order."""
+    moments = maps.mean(dim=(3, 4)).transpose(1, 2)  # (B, T', D)
     return moments.mean(dim=1) if time == "mean" else moments.flatten(1)
 
 

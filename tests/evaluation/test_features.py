@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from selfsup.encoders.encoder import Encoder, FrameEncoder
 from selfsup.encoders.resnet import ResNet
-from selfsup.evaluation.features import Features, Reading, extract_features, pooled
+from selfsup.evaluation.features import Features, Reading, Time, extract_features, feature_map
 
 
 class Images(FrameEncoder):
@@ -33,6 +33,10 @@ class Volumes(Encoder):
 
 def extracted(encoder: Encoder, batches: Any, *options: Any) -> Features:
     return extract_features({"one": Reading(encoder, *options)}, batches)["one"]
+
+
+def pooled(encoder: Encoder, clip: Tensor, stage: int | None = None, time: Time = "mean") -> Tensor:
+    return Reading(encoder, None, stage, time)(clip)
 
 
 def clips(number: int, seed: int = 0) -> Tensor:
@@ -133,6 +137,29 @@ def test_several_encoders_read_the_same_clips_once() -> None:
         torch.testing.assert_close(found[name].values, alone.values)
 
 
+def test_ways_to_read_one_map_share_one_pass_through_the_network() -> None:
+    encoder, other = Images(), Images()
+    passes: list[Encoder] = []
+    for network in (encoder, other):
+        network.register_forward_hook(lambda network, *_: passes.append(network))
+
+    def doubled(clip: Tensor) -> Tensor:
+        return 2 * clip
+
+    readings = {
+        "mean": Reading(encoder, doubled),
+        "concat": Reading(encoder, doubled, time="concat"),
+        "largest": Reading(encoder, doubled, vector=lambda maps: maps.amax(dim=(2, 3, 4))),
+        "as it is": Reading(encoder),
+        "other": Reading(other, doubled),
+    }
+    batch = {"clip": clips(3), "video": torch.arange(3)}
+    found = extract_features(readings, [batch])
+    assert passes == [encoder, encoder, other]
+    for name, reading in readings.items():
+        torch.testing.assert_close(found[name].values, extract_features({"": reading}, [batch])[""].values)
+
+
 def test_transform_and_stage_are_applied(encoder: Encoder) -> None:
     raw = torch.randint(0, 256, (2, 3, 5, 12, 14), dtype=torch.uint8)
     numbers = torch.arange(2)
@@ -176,7 +203,7 @@ def test_the_mode_is_restored_after_an_error(encoder: Encoder) -> None:
 
 
 @pytest.mark.parametrize("stage", [0, 3, -1])
-@pytest.mark.parametrize("read", [pooled, lambda e, c, s: extracted(e, [], None, s)])
+@pytest.mark.parametrize("read", [feature_map, lambda e, c, s: extracted(e, [], None, s)])
 def test_a_stage_that_is_not_there_is_refused(read: Callable[..., Any], stage: int) -> None:
     with pytest.raises(ValueError, match=rf"stage {stage}: Images has the stages 1 to 2 \(0, 1\)"):
         read(Images(), clips(1), stage)
