@@ -1,4 +1,4 @@
-"""The folder of a run, taken up again: its configuration, its data, and its task as the last checkpoint left it."""
+"""Folders of runs: found, and taken up again with their configuration, their data, and the task as it was left."""
 
 from __future__ import annotations
 
@@ -20,6 +20,17 @@ from selfsup.tasks.task import Task
 CONFIG = Path("config", "config.yaml")  # in the folder of a run
 
 TaskOf = TypeVar("TaskOf", bound=Task)
+
+
+def newest(name: str) -> Path:
+    """The file of that name that a run wrote last, below `runs` of this folder, or of the one above.
+
+    The latter is for notebooks, which run in the folder that they lie in. Raises ValueError where there is none.
+    """
+    found = [path for folder in (Path("runs"), Path("..", "runs")) for path in folder.rglob(name)]
+    if not found:
+        raise ValueError(f"no {name} below runs, here or in the folder above: run train.py first, or name a file")
+    return max(found, key=lambda path: path.stat().st_mtime)
 
 
 def read_config(folder: Path, task: type[Task], key: str, lacks: str) -> DictConfig:

@@ -1,0 +1,25 @@
+"""Runs are found by what they wrote."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from selfsup.runs import newest
+
+
+def test_the_newest_file_of_a_run_is_found_from_here_and_from_the_folder_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    with pytest.raises(ValueError, match=r"no encoder\.safetensors below runs.*run train\.py first"):
+        newest("encoder.safetensors")
+    for age, run in enumerate(("runs/first", "runs/day/second", "notebooks/runs/own")):
+        path = tmp_path / run / "encoder.safetensors"
+        path.parent.mkdir(parents=True)
+        path.touch()
+        os.utime(path, (1000 - age, 1000 - age))
+    assert newest("encoder.safetensors").resolve() == tmp_path / "runs/first/encoder.safetensors"
+    os.utime(tmp_path / "notebooks/runs/own/encoder.safetensors", (2000, 2000))
+    assert newest("encoder.safetensors") == Path("runs/own/encoder.safetensors")
