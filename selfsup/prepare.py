@@ -1,10 +1,12 @@
 """Makes what a task learns from, once: `selfsup prepare task=motion_segmentation data=…`, with key=value overrides.
 
 Training makes it too where it is not there yet; this verb needs no encoder, and goes on where it was stopped.
+`selfsup prepare doctor` looks the data over instead.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import hydra
@@ -14,6 +16,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from selfsup import doctor
 from selfsup.data.catalogue import Catalogue
 from selfsup.data.datamodule import VideoDataModule
 from selfsup.data.sampling import Prepared, PreparedSampler
@@ -57,10 +60,18 @@ def _print_table(prepared: Prepared, catalogue: Catalogue, console: Console) -> 
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGURATION), config_name="prepare")
-def main(config: DictConfig) -> None:
-    """Entry point; see `in_one_sentence` for how it ends."""
+def _main(config: DictConfig) -> None:
     with in_one_sentence():
         prepare(config, Path(HydraConfig.get().runtime.output_dir))
+
+
+def main() -> None:
+    """Entry point; see `in_one_sentence` for how it ends."""
+    if sys.argv[1:2] == ["doctor"]:
+        del sys.argv[1]
+        doctor.main()
+        return
+    _main()
 
 
 if __name__ == "__main__":

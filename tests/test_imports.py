@@ -29,6 +29,7 @@ MAY_IMPORT = {
 ROOT = {
     "selfsup",
     "selfsup.__main__",
+    "selfsup.doctor",
     "selfsup.evaluate",
     "selfsup.evaluate_audio",
     "selfsup.evaluate_foreground",
@@ -46,6 +47,7 @@ ROOT = {
 VERBS = {
     "selfsup.__main__",
     "selfsup.train",
+    "selfsup.doctor",
     "selfsup.evaluate",
     "selfsup.evaluate_audio",
     "selfsup.evaluate_foreground",

@@ -123,6 +123,7 @@ KNOWN = {
     f"selfsup train experiment=shuffle_and_learn {UCF101}": Known(
         f"{SMALL} data.size_pixels=227 trainer.accumulate_grad_batches=1", slow=True
     ),
+    "selfsup prepare doctor data=folder data.root=VIDEOS": Known(f"{READ} read_clips=2"),
     "selfsup prepare task=motion_segmentation data=folder data.root=VIDEOS": Known(f"{READ} {QUICK_LABELS}"),
     "selfsup prepare task=motion_segmentation data=manifest data.manifest=VIDEOS.csv task.sampler.labels.fps=10": Known(
         f"{READ} {QUICK_LABELS}", slow=True

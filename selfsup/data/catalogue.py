@@ -153,7 +153,7 @@ def take_stock(
     """
     split = split_videos(listed.videos, fractions=fractions, seed=seed)
     paths = [video.path for video in split.videos]
-    index = _index(paths, cache or _default_cache(paths), processes, timeout_seconds)
+    index = index_of(paths, cache, processes, timeout_seconds)
     prepared = _prepare(sampler, list(index.videos.values()), processes)
     refused = {**index.refused, **(prepared.refused if prepared is not None else {})}
     silent = _refused_by(audio, index) if audio is not None and isinstance(sampler, SoundSampler) else {}
@@ -217,13 +217,14 @@ def _refused_by(audio: AudioPolicy, index: Index) -> dict[Path, str]:
     return {path: reason for path, reason in reasons.items() if reason is not None}
 
 
-def _index(paths: list[Path], cache: Path, processes: int, timeout_seconds: float) -> Index:
+def index_of(paths: list[Path], cache: Path | None, processes: int, timeout_seconds: float) -> Index:
+    """`build_index` with a progress bar; without a cache one in the user's cache folder is used."""
     columns = (TextColumn("indexing videos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as bar:
         row = bar.add_task("index", total=len(paths))
         return build_index(
             paths,
-            cache=cache,
+            cache=cache or _default_cache(paths),
             processes=processes,
             timeout_seconds=timeout_seconds,
             progress=lambda done, total: bar.update(row, completed=done),

@@ -21,7 +21,7 @@ from selfsup.data.loudness import SoundInfo
 from selfsup.data.processes import run_in_processes
 from selfsup.data.reader import VideoReader
 
-_VERSION = 2
+_VERSION = 3
 # Three photographs encoded as videos by seven codecs change by up to 12 levels, of 360 films from standing cameras all
 # but one by 21 or more.
 _STILL = 15 / 255
@@ -39,6 +39,7 @@ _COLUMNS = (
     "checksum",
     "motion_rate_hz",
     "change",
+    "longest_gap",
 )
 
 
@@ -48,7 +49,8 @@ class VideoInfo:
 
     `motion[i]` is the mean absolute difference, in [0, 1], of the grey frames at i / motion_rate_hz and
     (i + 1) / motion_rate_hz seconds, both scaled to a short side of 32 pixels. `change`, in [0, 1], is the greatest
-    difference of a pixel from the first of these frames. `sound` is None where there is no track.
+    difference of a pixel from the first of these frames. `longest_gap` is the longest time from one frame to the next
+    over the usual one, their median. `sound` is None where there is no track.
     """
 
     path: Path
@@ -64,6 +66,7 @@ class VideoInfo:
     motion_rate_hz: float
     motion: np.ndarray = field(repr=False, compare=False)
     change: float = 1.0
+    longest_gap: float = 1.0
     sound: SoundInfo | None = None
 
     @property
@@ -116,6 +119,7 @@ def inspect(path: Path, *, motion_hz: float = 10.0) -> VideoInfo:
             motion_rate_hz=rate,
             motion=motion,
             change=change,
+            longest_gap=_longest_gap(video.times_seconds),
             sound=video.sound(),
         )
 
@@ -195,6 +199,12 @@ def _motion(video: VideoReader, times: list[float]) -> tuple[np.ndarray, float]:
         change = max(change, float((grey - first).abs().max()))
         parts.append((grey[1:] - grey[:-1]).abs().mean(dim=(1, 2)).numpy())
     return np.concatenate(parts).astype(np.float32), round(change, 5)
+
+
+def _longest_gap(times_seconds: np.ndarray) -> float:
+    """The longest distance of neighbours in (F,) over the median one; 1 where there are none."""
+    gaps = np.diff(times_seconds)
+    return round(float(gaps.max() / np.median(gaps)), 2) if len(gaps) else 1.0
 
 
 def checksum(path: Path, digest_bytes: int = 16) -> str:

@@ -243,3 +243,10 @@ def test_every_real_file_is_indexed_or_refused(real_videos: Path) -> None:
         assert info.duration_seconds > 0, path
         assert np.isfinite(info.motion).all(), path
         assert info.motion.size == 0 or 0 <= info.motion.min() <= info.motion.max() <= 1, path
+
+
+def test_the_longest_gap_tells_frames_at_uneven_times(tmp_path: Path) -> None:
+    even = inspect(barcodes.write(tmp_path / "even.mp4", range(0, 800, 40)))
+    uneven = inspect(barcodes.write(tmp_path / "uneven.mp4", [*range(0, 400, 40), *range(480, 800, 40)]))
+    assert (even.longest_gap, uneven.longest_gap) == (1.0, pytest.approx(3.0))
+    assert inspect(barcodes.write(tmp_path / "one.mp4", [0])).longest_gap == 1.0
