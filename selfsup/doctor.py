@@ -35,8 +35,9 @@ FEW = 3  # file names in the terminal; doctor.json has all
 def examine(config: DictConfig, folder: Path) -> list[Finding]:
     """Writes doctor.json into `folder`, prints it as tables, and returns what was found."""
     check_complete(config)
-    if config.read_clips < 1 or config.clip_frames < 1:
-        raise ValueError(f"read_clips={config.read_clips} and clip_frames={config.clip_frames}: give at least 1 of each")
+    clips, frames = config.read_clips, config.clip_frames
+    if clips < 1 or frames < 1:
+        raise ValueError(f"read_clips={clips} and clip_frames={frames}: give at least 1 of each")
     console = Console(markup=False, highlight=False)
     limits: Limits = instantiate(config.limits)
     data: VideoDataModule = instantiate(config.data, _partial_=True)(sampler=UniformSampler(1))
