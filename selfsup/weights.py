@@ -9,27 +9,25 @@ runs no code from it: only encoder classes of this package, or classes that the 
 """
 
 import inspect
-import json
-import os
-import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
-
-import selfsup
+from selfsup import tensor_file
 from selfsup.encoders.by_name import find_encoder
 from selfsup.encoders.encoder import Encoder, InputSpecification
-from selfsup.encoders.state_dict import explain_mismatch, shapes
+from selfsup.tensor_file import Kind, import_path
 
-FORMAT = 1  # raised when a file of today's kind can no longer be read by yesterday's code
-# One key: a safetensors header does not fix the order of several, and one encoder should give one file.
 KEY = "selfsup"
 FIELDS = {"format": int, "class": str, "arguments": dict, "input": dict, "task": str, "data": dict, "version": str}
+KIND = Kind(
+    noun="encoder",
+    key=KEY,
+    format=1,
+    fields=FIELDS,
+    cure="give a file written by selfsup.weights.save, or pass a plain state dict as `weights_path` of the encoder",
+)
 
 
 def save(encoder: Encoder, path: str | Path, *, input: InputSpecification, task: str, data: dict[str, object]) -> None:
@@ -47,18 +45,8 @@ def save(encoder: Encoder, path: str | Path, *, input: InputSpecification, task:
             keep a constructor argument as an attribute.
         OSError: the file could not be written.
     """
-    description = {
-        "format": FORMAT,
-        **architecture(encoder),
-        "input": asdict(input),
-        "task": task,
-        "data": data,
-        "version": selfsup.__version__,
-    }
-    metadata = {KEY: _to_json(description, f"{path}: the description of the encoder")}
-    # Cloned: safetensors refuses tensors that share memory. Contiguous: it knows no channels_last.
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in encoder.state_dict().items()}
-    _write(Path(path), to_bytes(tensors, metadata))
+    description = {**architecture(encoder), "input": asdict(input), "task": task, "data": data}
+    tensor_file.save(encoder, path, KIND, description)
 
 
 def architecture(encoder: Encoder) -> dict[str, Any]:
@@ -68,7 +56,7 @@ def architecture(encoder: Encoder) -> dict[str, Any]:
         ValueError: an argument is not kept as an attribute of its name, or is not something JSON can hold.
     """
     cls = type(encoder)
-    name = _import_path(cls)
+    name = import_path(cls)
     arguments: dict[str, Any] = {}
     for argument, parameter in inspect.signature(cls).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -81,7 +69,7 @@ def architecture(encoder: Encoder) -> dict[str, Any]:
         arguments[argument] = getattr(encoder, argument)
     if "weights_path" in arguments:  # a path on the machine that trained; the tensors are in this file
         arguments["weights_path"] = None
-    _to_json(arguments, f"{name}: the constructor's arguments")
+    tensor_file.to_json(arguments, f"{name}: the constructor's arguments")
     return {"class": name, "arguments": arguments}
 
 
@@ -100,26 +88,16 @@ def load(path: str | Path, encoder_classes: Sequence[type[Encoder]] = ()) -> Enc
     """
     path = Path(path)
     metadata = read_metadata(path)
-    cls = _find_class(path, metadata["class"], encoder_classes)
+    cls = find_class(path, metadata["class"], encoder_classes)
     arguments = metadata["arguments"]
-    with torch.device("meta"):  # no memory is taken until the file is known to hold this very architecture
-        expected = shapes(_build(path, cls, arguments).state_dict())
-    with safe_open(path, framework="pt") as file:
-        found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        if difference := explain_mismatch(expected, found):
-            raise ValueError(
-                f"{path}: the tensors are not those of {metadata['class']} with {arguments} ({difference}); "
-                f"the file was altered, or written by another version than {selfsup.__version__} "
-                f"(it says {metadata['version']}); export the encoder again"
-            )
-        with torch.random.fork_rng(devices=[]):  # loading leaves the seed of the run alone
-            encoder = _build(path, cls, arguments)
-        state = {name: file.get_tensor(name) for name in found}
-    for name, tensor in encoder.state_dict().items():
-        if tensor.is_floating_point() != state[name].is_floating_point():
-            raise ValueError(f"{path}: {name} holds {state[name].dtype}, not {tensor.dtype}; export the encoder again")
-    encoder.load_state_dict(state, strict=True)
-    encoder.input = _input(path, metadata["input"])
+    encoder = tensor_file.restore(
+        path,
+        KIND,
+        lambda: tensor_file.call(path, KIND, cls, arguments),
+        f"{metadata['class']} with {arguments}",
+        metadata["version"],
+    )
+    encoder.input = input_of(path, metadata["input"], KIND)
     encoder.source = metadata
     return encoder.eval()
 
@@ -137,59 +115,24 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is missing, damaged, of another kind, or written by a newer selfsup.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; give the path of an encoder.safetensors")
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(KEY)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file, or cut short ({error}); copy or export it again") from error
-    if text is None:
-        raise ValueError(
-            f"{path}: holds tensors but no description of an encoder; give a file written by "
-            "selfsup.weights.save, or pass a plain state dict as `weights_path` of the encoder"
-        )
-    try:
-        metadata = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: the description is not JSON ({error}); export the encoder again") from error
-    _check_metadata(path, metadata)
+    metadata = tensor_file.read_description(path, KIND)
+    input_of(Path(path), metadata["input"], KIND)
     return metadata
 
 
-def _check_metadata(path: Path, metadata: Any) -> None:
-    if not isinstance(metadata, dict):
-        raise ValueError(f"{path}: the description is a {type(metadata).__name__}; export the encoder again")
-    written = metadata.get("format")
-    if isinstance(written, int) and written > FORMAT:
-        raise ValueError(
-            f"{path}: written by selfsup {metadata.get('version')} in format {written}, but selfsup "
-            f"{selfsup.__version__} reads up to format {FORMAT}; upgrade selfsup"
-        )
-    for field, kind in FIELDS.items():
-        if type(metadata.get(field)) is not kind:
-            raise ValueError(
-                f"{path}: {field!r} of the description is {metadata.get(field)!r}, not a {kind.__name__}; "
-                "export the encoder again"
-            )
-    _input(path, metadata["input"])
-
-
-def _input(path: Path, fields: dict[str, Any]) -> InputSpecification:
+def input_of(path: Path, fields: Mapping[str, Any], kind: Kind) -> InputSpecification:
+    """The input specification that a file writes down; ValueError where it does not hold."""
     try:
         mean, std = (tuple(float(value) for value in fields[name]) for name in ("mean", "std"))
         return InputSpecification(**{**fields, "mean": mean, "std": std})
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path}: the input specification {fields} does not hold ({error}); export the encoder again"
-        ) from error
+        raise ValueError(f"{path}: the input specification {fields} does not hold ({error}); {kind.again}") from error
 
 
-def _find_class(path: Path, name: str, encoder_classes: Sequence[type[Encoder]]) -> type[Encoder]:
+def find_class(path: Path, name: str, encoder_classes: Sequence[type[Encoder]]) -> type[Encoder]:
     """The class of that import path, if the caller passed it or it is an encoder of this package."""
     for cls in encoder_classes:
-        if _import_path(cls) == name:
+        if import_path(cls) == name:
             return cls
     if (found := find_encoder(name)) is not None:
         return found
@@ -197,52 +140,3 @@ def _find_class(path: Path, name: str, encoder_classes: Sequence[type[Encoder]])
         f"{path}: names the class {name!r}, which is no encoder of selfsup.encoders; "
         "if you trust that class, pass it in `encoder_classes`"
     )
-
-
-def _build(path: Path, cls: type[Encoder], arguments: dict[str, Any]) -> Encoder:
-    unknown = set(arguments) - set(inspect.signature(cls).parameters)
-    if unknown or arguments.get("weights_path") is not None:
-        name = min(unknown, default="weights_path")
-        raise ValueError(
-            f"{path}: gives {_import_path(cls)} the argument {name}={arguments[name]!r}, which a file may "
-            f"not give; upgrade selfsup ({selfsup.__version__}) or export the encoder again"
-        )
-    try:
-        return cls(**arguments)
-    except (TypeError, ValueError, RuntimeError, OverflowError, AssertionError) as error:
-        raise ValueError(
-            f"{path}: {_import_path(cls)} cannot be built with {arguments} ({str(error).splitlines()[0]}); "
-            "export the encoder again"
-        ) from error
-
-
-def _import_path(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _to_json(value: Any, what: str) -> str:
-    try:
-        return json.dumps(value, sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{what} cannot be written as JSON ({error}); give numbers, text, lists and dicts") from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replaces `path` by `content`; after an error or a crash the old file is still there."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"{path}: could not write the {len(content)} bytes of the encoder ({error.strerror}), and what "
-            "was there before is unchanged; free some space or choose another folder",
-        ) from error
