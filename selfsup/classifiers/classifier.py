@@ -4,10 +4,27 @@ Axes: B batch, C channels, T time, H height, W width, D features, K classes.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from torch import Tensor, nn
 
 from selfsup.encoders.encoder import Encoder
+
+
+class LiveHead(Protocol):
+    """What a classifier does with the features of one frame after the other, in constant memory, without gradient."""
+
+    def step(self, features: Tensor) -> Tensor:
+        """Features (D,) of the next frame, averaged over space, to logits (K,)."""
+        ...
+
+    def skip(self, limit: int) -> int:
+        """Passes over the coming frames that would change nothing, at most `limit`, and returns their number."""
+        ...
+
+    def reset(self) -> None:
+        """Forgets what it has seen."""
+        ...
 
 
 class Classifier(nn.Module):
@@ -23,6 +40,7 @@ class Classifier(nn.Module):
         inputs: the names in the batch of what `forward` takes.
         num_classes: K.
         each_moment: whether the logits are (B, T', K).
+        causality: whether earlier answers are free of later frames, and how it runs live, or why not: one sentence.
 
     Raises:
         ValueError: fewer than two classes.
@@ -31,6 +49,7 @@ class Classifier(nn.Module):
     inputs: tuple[str, ...] = ("clip",)
     num_classes: int
     each_moment: bool = False
+    causality: str
     forward: Callable[..., Tensor]
 
     def __init__(self, num_classes: int) -> None:
@@ -52,6 +71,19 @@ class Classifier(nn.Module):
         Written by a subclass whose answer has a cost or a figure of its own.
         """
         return self(*inputs), {}
+
+    def live(self, window: int) -> LiveHead:
+        """Its head for a stream of frames; the classifier is put into evaluation mode.
+
+        Written by a subclass that can answer frame by frame where its encoder is 2-D.
+
+        Args:
+            window: frames of the clips that it was trained on, for answers to a clip.
+
+        Raises:
+            ValueError: it cannot answer from the features of single frames.
+        """
+        raise ValueError(f"{type(self).__name__} does not run live: {self.causality}")
 
     def join(self, logits: Tensor) -> Tensor:
         """One answer a clip: (B, T', K) to (B, K), the mean over the steps, before the softmax; (B, K) as it is."""

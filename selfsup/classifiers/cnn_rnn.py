@@ -6,6 +6,7 @@ is their average, as in the paper, or the last one.
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from selfsup.classifiers.classifier import Classifier
@@ -25,6 +26,10 @@ class Recurrent(Classifier):
     """
 
     each_moment = True
+    causality = (
+        "with a 2-D encoder causal, an answer to each frame from the frames so far; with a 3-D one it runs on a "
+        "sliding clip"
+    )
 
     def __init__(
         self, encoder: Encoder, num_classes: int, rnn: nn.Module, hidden_dim: int, dropout: float, join: str
@@ -85,6 +90,36 @@ class CnnRnn(Recurrent):
         features = self.encoder(clip).mean(dim=(3, 4)).transpose(1, 2)  # (B, T', D)
         states, _ = self.rnn(features)  # (B, T', hidden_dim)
         return self.head(self.dropout(states))
+
+    def live(self, window: int) -> "RecurrentHead":
+        """The recurrent network, step by step, from the first frame on."""
+        return RecurrentHead(self)
+
+
+class RecurrentHead:
+    """Answers of a `CnnRnn` to one stream, frame by frame.
+
+    Args:
+        classifier: it is put into evaluation mode.
+    """
+
+    def __init__(self, classifier: CnnRnn) -> None:
+        self.classifier = classifier.eval()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets what it has seen."""
+        self.state: object = None
+
+    @torch.no_grad()
+    def step(self, features: Tensor) -> Tensor:
+        """Features (D,) of the next frame, averaged over space, to logits (K,)."""
+        output, self.state = self.classifier.rnn(features[None, None], self.state)
+        return self.classifier.head(output)[0, 0]
+
+    def skip(self, limit: int) -> int:
+        """0: every frame counts."""
+        return 0
 
 
 def check_recurrent(cell: str, hidden_dim: int, num_layers: int, dropout: float, join: str) -> None:

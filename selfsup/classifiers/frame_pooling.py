@@ -5,8 +5,10 @@ before the answer (max: "conv pooling" of Yue-Hei Ng et al. 2015, arXiv 1503.089
 is blind to the order of frames. With a 3-D one it is the usual head of R3D and R(2+1)D: the mean over space and time.
 """
 
+from collections import deque
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from selfsup.classifiers.classifier import Classifier
@@ -28,6 +30,11 @@ class FramePooling(Classifier):
     Raises:
         ValueError: fewer than two classes, or an option out of its range.
     """
+
+    causality = (
+        "with a 2-D encoder causal: each frame alone with pooling=none, else the last frames, as many as a clip of the "
+        "training has; with a 3-D one (c3d, r3d, r2plus1d) it runs on a sliding clip"
+    )
 
     def __init__(
         self,
@@ -57,7 +64,10 @@ class FramePooling(Classifier):
 
     def forward(self, clip: Tensor) -> Tensor:
         """Clip (B, C, T, H, W) to logits (B, K), or (B, T', K)."""
-        features = self.encoder(clip).mean(dim=(3, 4))  # (B, D, T')
+        return self.answer_to(self.encoder(clip).mean(dim=(3, 4)))
+
+    def answer_to(self, features: Tensor) -> Tensor:
+        """Features (B, D, T'), averaged over space, to logits (B, K), or (B, T', K)."""
         if self.pooling == "mean":
             pooled = features.mean(dim=2)
         elif self.pooling == "max":
@@ -67,6 +77,38 @@ class FramePooling(Classifier):
         else:
             pooled = features.transpose(1, 2)  # (B, T', D)
         return self.head(pooled)
+
+    def live(self, window: int) -> "PooledHead":
+        """The answer to the last `window` frames, or to each frame alone."""
+        return PooledHead(self, 1 if self.each_moment else window)
+
+
+class PooledHead:
+    """Answers of a `FramePooling` to one stream: to the last frames, of which the features are kept.
+
+    Args:
+        classifier: it is put into evaluation mode.
+        window: frames that are pooled, at least 1; at the start those that there are.
+    """
+
+    def __init__(self, classifier: FramePooling, window: int) -> None:
+        self.classifier = classifier.eval()
+        self.features: deque[Tensor] = deque(maxlen=window)
+
+    def reset(self) -> None:
+        """Forgets what it has seen."""
+        self.features.clear()
+
+    @torch.no_grad()
+    def step(self, features: Tensor) -> Tensor:
+        """Features (D,) of the next frame, averaged over space, to logits (K,)."""
+        self.features.append(features)
+        logits = self.classifier.answer_to(torch.stack([*self.features], dim=1)[None])
+        return logits[0, -1] if self.classifier.each_moment else logits[0]
+
+    def skip(self, limit: int) -> int:
+        """0: every frame counts."""
+        return 0
 
 
 def check_dropout(dropout: float) -> None:

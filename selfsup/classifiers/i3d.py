@@ -22,6 +22,11 @@ class I3D(FramePooling):
         ValueError: an encoder that cannot be inflated, fewer than two classes, or an option out of its range.
     """
 
+    causality = (
+        "not causal: its kernels look at frames on both sides; it runs on a sliding clip of as many frames as a clip "
+        "of the training has"
+    )
+
     def __init__(
         self,
         encoder: Encoder,

@@ -35,6 +35,10 @@ class SkipRnn(Recurrent):
     """
 
     rnn: SkipCells
+    causality = (
+        "with a 2-D encoder causal, and frames that it skips are neither encoded nor, from a file, decoded; with a 3-D "
+        "one it runs on a sliding clip"
+    )
 
     def __init__(
         self,
@@ -67,6 +71,10 @@ class SkipRnn(Recurrent):
             states, used = self._of_used_frames(clip)
         budget = self.budget_weight * used.sum(dim=1).mean()
         return self.head(self.dropout(states)), {"loss": budget, "used_frames": used.mean()}
+
+    def live(self, window: int) -> "SkipStream":
+        """Its stream, from the first frame on."""
+        return SkipStream(self)
 
     def _of_used_frames(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         """States (B, T, hidden_dim) and gate (B, T), as if all frames were encoded; a round takes one frame of each."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from selfsup.classifiers.classifier import Classifier
+from selfsup.classifiers.classifier import Classifier, LiveHead
 from selfsup.classifiers.frame_pooling import FramePooling
 from selfsup.encoders.cross_modality import cross_modality
 from selfsup.encoders.encoder import Encoder
@@ -35,6 +35,11 @@ class TwoStream(Classifier):
         ValueError: fewer than two classes, or an option out of its range; in `forward`, flow of other channels, or an
             input that is missing.
     """
+
+    causality = (
+        "not live: the flow of a frame needs the frames after it; train with classifier.streams=clip, whose half runs "
+        "as FramePooling does"
+    )
 
     def __init__(
         self,
@@ -92,6 +97,13 @@ class TwoStream(Classifier):
             return torch.stack(logits).mean(dim=0)
         spatial, temporal = logits
         return torch.lerp(spatial, temporal, self.balance.sigmoid().to(spatial.dtype))
+
+    def live(self, window: int) -> LiveHead:
+        """That of the half that sees frames, where it stands alone; ValueError else."""
+        if self.inputs == ("clip",):
+            ((_, stream),) = self._streams()
+            return stream.live(window)
+        return super().live(window)
 
     def _streams(self) -> list[tuple[str, FramePooling]]:
         streams = []
