@@ -29,10 +29,9 @@ from selfsup.data.foreground_clip import ForegroundClip
 from selfsup.data.resumable import ResumableDataModule
 from selfsup.encoders.encoder import Encoder, InputSpecification
 from selfsup.encoders.stored import Stored
-from selfsup.evaluation.report import write_figures
 from selfsup.heard import save_audio_encoder, write_retrieval
 from selfsup.precision import best_precision
-from selfsup.records import recognition_figures
+from selfsup.recognised import save_classifier, write_answers
 from selfsup.tasks.action_recognition import ActionRecognition
 from selfsup.tasks.audio_visual import AudioVisual
 from selfsup.tasks.task import Task
@@ -42,7 +41,8 @@ from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence
 def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     """Runs one training and returns its summary.
 
-    Writes encoder.safetensors, last.ckpt, metrics.csv, summary.json and left_out.json into `folder`.
+    Writes encoder.safetensors, last.ckpt, metrics.csv, summary.json and left_out.json into `folder`, and of action
+    recognition classifier.safetensors.
     """
     check_complete(config)
     console = Console(markup=False, highlight=False)
@@ -90,6 +90,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     except ValueError as error:  # the labels do not allow it; the encoder is there all the same
         tell(f"no probes: {error}", data, console)
     if isinstance(task, ActionRecognition):
+        save_classifier(task, before, data, name, config, folder / "classifier.safetensors")
         write_answers(task, config, data, folder, console)
     summary = {
         "task": name,
@@ -134,25 +135,6 @@ def save_encoder(task: Task, data: ResumableDataModule, name: str, path: Path) -
     # Stored features stand for an encoder that is a file already; the stream of flow alone sees no frames.
     if any(True for _ in encoder.parameters()) and getattr(encoder, "in_channels", 3) == len(task.mean):
         weights.save(encoder, path, input=specification, task=name, data=data.description())
-
-
-def write_answers(
-    task: ActionRecognition, config: DictConfig, data: ResumableDataModule, folder: Path, console: Console
-) -> None:
-    """Writes evaluation.json, video by video, for `selfsup evaluate compare`, and prints the interval."""
-    try:
-        figures = recognition_figures("accuracy", "", task, config, data, config.trainer.max_epochs)
-    except ValueError as error:  # no held-out video, or one
-        console.print(f"no evaluation.json: {error}", soft_wrap=True)
-        return
-    write_figures(folder / "evaluation.json", figures)
-    interval = figures[0].interval
-    assert interval is not None, "every accuracy has one"
-    console.print(
-        f"95 % interval of the accuracy: {interval.low:.1%} – {interval.high:.1%}, drawn over {interval.units} "
-        f"{interval.unit}s",
-        soft_wrap=True,
-    )
 
 
 def check_fit(config: DictConfig, task: Task, encoder: Encoder) -> None:

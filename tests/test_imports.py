@@ -36,9 +36,11 @@ ROOT = {
     "selfsup.evaluate_foreground",
     "selfsup.extract",
     "selfsup.heard",
+    "selfsup.live",
     "selfsup.network_labeller",
     "selfsup.precision",
     "selfsup.prepare",
+    "selfsup.recognised",
     "selfsup.records",
     "selfsup.runs",
     "selfsup.tensor_file",
@@ -56,9 +58,11 @@ VERBS = {
     "selfsup.prepare",
     "selfsup.extract",
     "selfsup.heard",
-    "selfsup.stream",
+    "selfsup.recognised",
     "selfsup.records",
     "selfsup.runs",
+    "selfsup.stream",
+    "selfsup.stream_report",
     "selfsup.verb",
 }
 NOT_TASKS = {
@@ -72,7 +76,7 @@ ONLY_IN = {
     "omegaconf": VERBS | {"selfsup.weights"},
     "av": {
         f"selfsup.data.{name}"
-        for name in ("reader", "decoders", "frame_table", "sound", "synthetic", "davis", "shards")
+        for name in ("reader", "decoders", "frame_table", "sound", "live", "drawing", "synthetic", "davis", "shards")
     },
     "decord": {"selfsup.data.decoders"},
     "torchcodec": {"selfsup.data.decoders"},
@@ -80,7 +84,7 @@ ONLY_IN = {
     "lightning": set(),  # it is imported as pytorch_lightning
     "lightning_fabric": set(),
     "timm": {"selfsup.encoders.timm"},
-    "matplotlib": {"selfsup.evaluate"},
+    "matplotlib": {"selfsup.evaluate", "selfsup.stream_report"},
     "wandb": set(),
     "pandas": set(),
     "cv2": {"selfsup.data.flow"},

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from selfsup import weights
+from selfsup import classifier_weights, weights
+from selfsup.classifier_weights import ClipSpecification
 from selfsup.encoders.encoder import Encoder
 from selfsup.evaluation.report import read_figures
 from selfsup.train import main
@@ -117,6 +118,12 @@ def test_a_classifier_is_taught_and_judged_by_whole_videos(
         assert (row["value"] * 4) == pytest.approx(round(row["value"] * 4)), "4 test videos"
         assert f"{row['value']:.1%}" in printed
     assert set(summary["measured"]) == {*[row["figure"] for row in summary["figures"]], "loss", "clip_accuracy", "top5"}
+    trained = classifier_weights.load(folder / "classifier.safetensors")
+    assert len(trained.classes) == trained.classifier.num_classes == 8
+    assert trained.clip == ClipSpecification(2, None, spread=True, short_side_pixels=37, stretch=False)
+    encoder = weights.load(folder / "encoder.safetensors")
+    inside = trained.classifier.encoders()["clip"].state_dict()
+    assert all(torch.equal(tensor, inside[name]) for name, tensor in encoder.state_dict().items())
     assert f"measured besides: loss {summary['measured']['loss']:.3f}, clip_accuracy" in printed
     assert summary["probes"] == []
     assert weights.load(folder / "encoder.safetensors").source["task"] == "action_recognition"

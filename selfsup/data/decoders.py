@@ -32,13 +32,38 @@ class Decoder(Protocol):
         ...
 
 
+class ToRgb:
+    """Turns PyAV's frames into pictures.
+
+    Attributes:
+        turns: quarter turns counter-clockwise that the file asks for, known with the first frame.
+    """
+
+    def __init__(self) -> None:
+        self.reformatter = VideoReformatter()
+        self.turns: int | None = None
+
+    def __call__(self, frame: Any, size: tuple[int, int]) -> np.ndarray:
+        """Converts and scales in one step to `size`, (width, height) as stored, then turns; uint8 (H, W, 3)."""
+        self.turns = round(frame.rotation / 90) % 4
+        width, height = size
+        rgb = self.reformatter.reformat(frame, width, height, "rgb24", threads=1)
+        plane: Any = rgb.planes[0]
+        lines = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)
+        return np.rot90(lines[:, : width * 3].reshape(height, width, 3), self.turns)
+
+
 class PyavDecoder:
     """Decodes from the nearest keyframe before each run of frames; converts and scales only those wanted."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.reformatter = VideoReformatter()
-        self.turns: int | None = None  # quarter turns counter-clockwise, known with the first decoded frame
+        self.to_rgb = ToRgb()
+
+    @property
+    def turns(self) -> int | None:
+        """See `ToRgb.turns`."""
+        return self.to_rgb.turns
 
     def decode(self, table: FrameTable, indices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """See `Decoder.decode`."""
@@ -50,21 +75,12 @@ class PyavDecoder:
             for count, frame in enumerate(decoded):
                 index = index_of.pop(count if table.counted else frame.pts, None)
                 if index is not None:
-                    images[index] = self._to_rgb(frame, size)
+                    images[index] = self.to_rgb(frame, size)
                 if not index_of:
                     break
         if len(images) < len(indices):
             raise MissingFrameError
         return np.stack([images[index] for index in indices.tolist()])
-
-    def _to_rgb(self, frame: Any, size: tuple[int, int]) -> np.ndarray:
-        """Converts and scales in one step, then turns; uint8 (H, W, 3)."""
-        self.turns = round(frame.rotation / 90) % 4
-        width, height = size
-        rgb = self.reformatter.reformat(frame, width, height, "rgb24", threads=1)
-        plane: Any = rgb.planes[0]
-        lines = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)
-        return np.rot90(lines[:, : width * 3].reshape(height, width, 3), self.turns)
 
 
 def _runs(table: FrameTable, indices: np.ndarray) -> list[tuple[int, int, np.ndarray]]:

@@ -6,7 +6,7 @@ Every decoder answers from the same `FrameTable`, so all give the same frame for
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,6 +51,15 @@ class FrameTable:
 
     def __len__(self) -> int:
         return len(self.pts)
+
+    def shown_seconds(self, tick_seconds: float) -> tuple[np.ndarray, float]:
+        """When each frame is shown, float64 (F,), from 0, and when the last one ends."""
+        times_seconds = (self.pts - self.pts[0]) * tick_seconds
+        last_seconds = float(self.durations[-1]) * tick_seconds
+        if last_seconds <= 0:
+            gaps = np.diff(times_seconds)
+            last_seconds = float(np.median(gaps)) if len(gaps) else 0.04
+        return times_seconds, float(times_seconds[-1]) + last_seconds
 
 
 class Source:
@@ -114,7 +123,7 @@ class Source:
         durations = np.array([duration for _, duration in frames], np.int64)
         return FrameTable(pts, durations, np.arange(count), np.zeros(count, np.int64), counted=True)
 
-    def decode(self, first: int, stop: int, wanted: set[int] | None) -> Iterator[Any]:
+    def decode(self, first: int, stop: int, wanted: Container[int] | None) -> Iterator[Any]:
         """Yields the frames of packets [first, stop), where decoding can start at `first`.
 
         `wanted` holds presentation times: frames outside it may be left out. None: everything is yielded.

@@ -72,14 +72,8 @@ class VideoReader:
         if len(table) == 0:
             raise UnreadableVideo(self.path, "holds no frame that can be decoded")
         self._table = table
-        tick_seconds = float(self._source.stream.time_base)
-        self.times_seconds: np.ndarray = (table.pts - table.pts[0]) * tick_seconds
         self.num_frames = len(table)
-        last_seconds = float(table.durations[-1]) * tick_seconds
-        if last_seconds <= 0:
-            gaps = np.diff(self.times_seconds)
-            last_seconds = float(np.median(gaps)) if len(gaps) else 0.04
-        self.duration_seconds = float(self.times_seconds[-1]) + last_seconds
+        self.times_seconds, self.duration_seconds = table.shown_seconds(float(self._source.stream.time_base))
         self.fps = self.num_frames / self.duration_seconds
 
     @property
@@ -127,8 +121,7 @@ class VideoReader:
     def _decode(self, indices: np.ndarray) -> np.ndarray:
         size = self._source.size  # as stored, before any turn
         if self.short_side_pixels is not None:
-            scale = self.short_side_pixels / min(size)
-            size = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+            size = scaled(size, self.short_side_pixels)
         if self._decoder is not self._pyav:
             shown_size = size[::-1] if self.rotation % 180 else size
             try:
@@ -242,6 +235,12 @@ def _opened(path: Path) -> Source:
         return Source(path)
     except FFmpegError as error:
         raise UnreadableVideo(path, f"cannot be opened as a video ({error.strerror})") from error
+
+
+def scaled(size: tuple[int, int], short_side_pixels: int) -> tuple[int, int]:
+    """Width and height with a short side of so many pixels, of the same shape as nearly as can be."""
+    scale = short_side_pixels / min(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def open_source(path: Path) -> Source:
