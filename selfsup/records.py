@@ -97,6 +97,22 @@ def audio_protocol(
     )
 
 
+def stream_protocol(config: DictConfig, data: ResumableDataModule, seen: int, how: Mapping[str, Any]) -> Protocol:
+    """How every frame of `seen` videos of the reported split is answered; `how` is what else the answers hang on."""
+    split = data.catalogue.reported
+    return Protocol(
+        **_of_whole_files(config, data),
+        split=split,
+        groups_kept=data.catalogue.grouped,
+        clips=1,
+        videos_seen=seen,
+        videos_refused=sum(left.video.split == split for left in data.catalogue.left_out)
+        + len(data.videos[split])
+        - seen,
+        settings=settings_of(how),
+    )
+
+
 def _of_whole_files(config: DictConfig, data: ResumableDataModule) -> dict[str, Any]:
     """What the records of files that are read whole, and by PyAV, have in common."""
     dataset, checksum = _listed(data)

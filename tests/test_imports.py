@@ -37,6 +37,7 @@ ROOT = {
     "selfsup.extract",
     "selfsup.heard",
     "selfsup.live",
+    "selfsup.live_run",
     "selfsup.network_labeller",
     "selfsup.precision",
     "selfsup.prepare",
