@@ -101,7 +101,8 @@ class LiveRun:
         return None
 
     def _full(self) -> bool:
-        return self.max_frames is not None and self.queue.taken + self.queue.skipped >= self.max_frames
+        passed = self.queue.taken + self.queue.skipped + self.queue.dropped
+        return self.max_frames is not None and passed >= self.max_frames
 
     def _look(self, frame: LiveFrame) -> None:
         steps = self.network.steps

@@ -55,6 +55,7 @@ FOLDER = "encoder.path=runs/mine/encoder.safetensors data=folder data.root=VIDEO
 WORDS = "python train.py -m seed=0,1,2 experiment=short_clips_recognition data=manifest data.manifest=VIDEOS.csv"
 HALF = f"{WORDS} data.labels_fraction=0.5 trainer.max_epochs=6"
 TRANSFER = "python benchmarks/transfer.py --scratch RUN/0 RUN/1 RUN/2"
+STREAM = "selfsup stream classifier.path=runs/mine/recognised/classifier.safetensors"
 UCF101 = "data.root=UCF-101 data.annotations=ucfTrainTestlist"
 
 
@@ -198,6 +199,9 @@ KNOWN = {
     f"{RECOGNISE} classifier=skip_rnn clips=windows data=manifest data.manifest=SPANS.csv data.labels=frame": Known(
         SMALL, slow=True
     ),
+    (RECOGNISED := f"{RECOGNISE} classifier=cnn_rnn data=folder data.root=VIDEOS hydra.run.dir=runs/mine/recognised"): (
+        Known(SMALL)
+    ),
     f"{RECOGNISE} task.freeze=layer2 task.layer_decay=0.7": Known(SYNTHETIC),
     f"{RECOGNISE} task.freeze=all": Known(SYNTHETIC, slow=True),
     (EXTRACT := f"selfsup extract {FOLDER} hydra.run.dir=runs/mine/extracted"): Known(f"{READ} num_frames=2"),
@@ -246,6 +250,13 @@ KNOWN = {
     "python benchmarks/skip_rnn.py --record digits.json --task digits": Known(
         "--steps 1 --seeds 0", process=True, slow=True
     ),
+    f"{STREAM} source=VIDEO.mp4": Known("max_frames=6"),
+    f"{STREAM} source=VIDEO.mp4 realtime=true method=held_frames output=drawn.mp4": Known("max_frames=6"),
+    "selfsup stream encoder.path=runs/mine/encoder.safetensors source=VIDEO.mp4": Known("max_frames=6"),
+    "selfsup stream --help": Known(),
+    f"{STREAM} report=true data=folder data.root=VIDEOS "
+    "\"methods=[every_frame,held_frames,'held_frames period=4']\"": Known(f"{READ}"),
+    "python benchmarks/streaming.py": Known("--frames 200", process=True, slow=True),
     "python benchmarks/memory.py": Known(
         "--clips 2 --frames 1 --repeats 1 data.size_pixels=32", process=True, slow=True
     ),
@@ -257,6 +268,7 @@ MADE_BY = {
     "runs/mine/extracted/features.h5": EXTRACT,
     "runs/mine/evaluated/evaluation.json": EVALUATE,
     "runs/mine/segmenter": SEGMENT,
+    "runs/mine/recognised/classifier.safetensors": RECOGNISED,
     "runs/mine/heard/audio_encoder.safetensors": f"{LISTEN} hydra.run.dir=runs/mine/heard",
 }
 
@@ -297,6 +309,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, synthetic_manifest: Path
     manifest, kinetics = [["path", "label", "group", "split"]], [["youtube_id,time_start,time_end,split,label"]]
     lists: dict[str, list[str]] = {"train": [], "test": []}
     hmdb51: dict[str, list[str]] = {"jump": [], "pour": []}
+    link(0, "VIDEO.mp4")
     for number, (label, group, clip) in enumerate(places):
         split = "test" if group == 6 else "train"
         link(number, f"VIDEOS/{label}/{number}.mp4")

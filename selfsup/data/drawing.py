@@ -26,9 +26,7 @@ class DrawnVideo:
     Args:
         path: its ending names the container, as .mp4.
 
-    Raises:
-        ValueError: an ending that no container has.
-        OSError: the file could not be written.
+    Raises ValueError for an ending that no container has, or a place that cannot be written to.
     """
 
     def __init__(self, path: str | Path) -> None:

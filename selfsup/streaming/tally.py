@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 
 import numpy as np
 
@@ -21,7 +20,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.encoded, self.held, self.work = 0, 0, 0.0
-        self._latencies_ms: deque[float] = deque(maxlen=KEPT)
+        self._latencies_ms = np.zeros(KEPT, np.float32)  # a ring
         self._lag_sum, self._lag_most = 0, 0
         self._start = time.perf_counter()
 
@@ -32,10 +31,10 @@ class Tally:
 
     def add(self, work: float, latency_ms: float, lag_frames: int) -> None:
         """One frame that was looked at: its cost, the time from its arrival to its answer, and its lag."""
+        self._latencies_ms[self.answered % KEPT] = latency_ms
         self.encoded += work > 0
         self.held += work == 0
         self.work += work
-        self._latencies_ms.append(latency_ms)
         self._lag_sum += lag_frames
         self._lag_most = max(self._lag_most, lag_frames)
 
@@ -43,7 +42,8 @@ class Tally:
         """What can be said of it, where besides `skipped` frames were passed over; of latency the last 100,000."""
         seen = self.answered + skipped
         seconds = time.perf_counter() - self._start
-        median, high = np.quantile(self._latencies_ms, [0.5, 0.95]).tolist() if self._latencies_ms else (None, None)
+        known = self._latencies_ms[: self.answered]
+        median, high = np.quantile(known, [0.5, 0.95]).tolist() if len(known) else (None, None)
         return {
             "frames_per_second": seen / seconds,
             "latency_ms": {"median": median, "p95": high},
