@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from selfsup.encoders.video_resnet import VideoResNet
 from selfsup.evaluation.report import read_figures
 from selfsup.live import LiveNetwork, steps_of
 from selfsup.stream import main
+from selfsup.streaming.stream import HeldFrames
 from tests.data import barcodes
 from tests.media import moving, write_video
 from tests.served import served
@@ -103,10 +105,6 @@ def test_a_stream_answers_as_an_evaluation_does(run: Path, tmp_path: Path) -> No
     example: Any = dataset[(0, 0)]
     frames = FileFrames(path, trained.clip.short_side_pixels)
     encoder = trained.classifier.encoders()["clip"]
-    from functools import partial
-
-    from selfsup.streaming.stream import HeldFrames
-
     steps = steps_of(trained, encoder, partial(HeldFrames, period=1))
     network = LiveNetwork(steps, trained.input, trained.clip, torch.device("cpu"), frames.fps)
     clip = trained.input.normalize(example["clip"][None])
