@@ -78,6 +78,7 @@ ONLY_IN = {
     "av": {
         f"selfsup.data.{name}"
         for name in ("reader", "decoders", "frame_table", "sound", "live", "drawing", "synthetic", "davis", "shards")
+        for name in ("reader", "decoders", "frame_table", "sound", "synthetic_files", "davis", "shards")
     },
     "decord": {"selfsup.data.decoders"},
     "torchcodec": {"selfsup.data.decoders"},

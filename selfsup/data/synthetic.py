@@ -11,26 +11,15 @@ Layout of a written folder:
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import json
-import multiprocessing
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import av
 import numpy as np
-from numpy.typing import NDArray
 
-from selfsup.data.cache import cache_folder
 from selfsup.data.synthetic_annotations import Annotations, read_annotations
+from selfsup.data.synthetic_files import SOUND_RATE_HZ, Rows, encode, in_cache, write_set
 from selfsup.data.synthetic_scenes import ACTIONS, JERK_SECONDS, Timetable, draw_scene
 from selfsup.data.synthetic_sounds import SOUND_OF_SURFACE, draw_sound
 from selfsup.data.synthetic_surfaces import OBJECTS, SURFACES, TEXTURES
@@ -39,7 +28,6 @@ from selfsup.data.true_masks import annotations_path
 __all__ = ["Annotations", "cached_synthetic", "read_annotations", "write_synthetic"]
 
 VERSION = 3  # of what is drawn; part of the key of the cache
-SOUND_RATE_HZ = 16000
 COLUMNS = ("path", "label", "group", "split", "object", "sound", "surface")
 _GROUP_VIDEOS = 4  # that share a place
 
@@ -101,17 +89,8 @@ def write_synthetic(
         ValueError: a value is out of bounds, or `root` holds files already.
     """
     settings = _Settings(videos, seed, size_pixels, seconds, fps, static, texture)
-    root = Path(root)
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise ValueError(f"{root}: is not an empty folder, choose another one for the synthetic videos or remove it")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
-    try:
-        _write(unfinished, settings, processes, progress)
-        os.rename(unfinished, root)  # replaces an empty folder, fails on any other
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return root / "manifest.csv"
+    folders = [*(f"videos/{action}" for action in ACTIONS), "annotations"]
+    return write_set(root, COLUMNS, folders, partial(_write_video, settings), videos, processes, progress)
 
 
 def cached_synthetic(
@@ -130,49 +109,19 @@ def cached_synthetic(
     """Path of the manifest of a set of videos that is written on first use; the arguments of `write_synthetic`.
 
     `cache` is by default the folder that the environment variable SELFSUP_CACHE names, else the user's cache folder.
-    Processes that ask at once may both write; one of the two results stays, and both are the same.
     """
     settings = _Settings(videos, seed, size_pixels, seconds, fps, static, texture)
-    if cache is None:
-        cache = cache_folder()
-    key = json.dumps({"version": VERSION, **asdict(settings)}, sort_keys=True)
-    root = Path(cache) / f"synthetic-v{VERSION}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-    manifest = root / "manifest.csv"
-    if manifest.exists():
-        return manifest
-    try:
-        return write_synthetic(root, **asdict(settings), processes=processes, progress=progress)
-    except (OSError, ValueError):
-        if manifest.exists():  # another process was quicker
-            return manifest
-        raise
+    return in_cache(
+        cache,
+        f"synthetic-v{VERSION}",
+        {"version": VERSION, **asdict(settings)},
+        partial(write_synthetic, **asdict(settings), processes=processes, progress=progress),
+    )
 
 
-def _write(root: Path, settings: _Settings, processes: int | None, progress: Callable[[int, int], None] | None) -> None:
-    for action in ACTIONS:
-        (root / "videos" / action).mkdir(parents=True)
-    (root / "annotations").mkdir()
-    if processes is None:
-        processes = min(os.cpu_count() or 1, settings.videos // 16)
-    job, rows = partial(_write_video, root, settings), []
-    with ExitStack() as stack:
-        results: Iterator[dict[str, str]] = map(job, range(settings.videos))
-        if processes > 1:  # spawned, because a fork of a process with decoder or torch threads may hang
-            pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
-            results = stack.enter_context(pool).map(job, range(settings.videos), chunksize=4)
-        for row in results:
-            rows.append(row)
-            if progress:
-                progress(len(rows), settings.videos)
-    with open(root / "manifest.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _write_video(root: Path, settings: _Settings, number: int) -> dict[str, str]:
+def _write_video(settings: _Settings, root: Path, number: int) -> Rows:
     """Write video `number` and its annotations; a pure function of the settings. Returns its row of the manifest."""
-    group, action, split = _place(number, settings)
+    group, action, split = place_of(number, settings.videos, settings.seed)
     generator = np.random.default_rng([settings.seed, 0, number])
     shape, surface = str(generator.choice(OBJECTS)), str(generator.choice(SURFACES))
     timetable = Timetable.draw(action, settings.seconds, generator)
@@ -197,7 +146,7 @@ def _write_video(root: Path, settings: _Settings, number: int) -> dict[str, str]
         rate_hz=SOUND_RATE_HZ,
     )
     path = root / "videos" / action / f"{number:05d}.mp4"
-    _encode(path, scene.frames, settings.fps, sound)
+    encode(path, scene.frames, settings.fps, sound)
     np.savez_compressed(
         annotations_path(path),
         parts=scene.parts,
@@ -209,47 +158,16 @@ def _write_video(root: Path, settings: _Settings, number: int) -> dict[str, str]
     )
     file = path.relative_to(root).as_posix()
     values = (file, action, f"place{group:04d}", split, shape, SOUND_OF_SURFACE[surface], surface)
-    return dict(zip(COLUMNS, values, strict=True))
+    return [dict(zip(COLUMNS, values, strict=True))]
 
 
-def _place(number: int, settings: _Settings) -> tuple[int, str, str]:
+def place_of(number: int, videos: int, seed: int) -> tuple[int, str, str]:
     """Group, action and split of a video: two groups in a row show every action once, in random order."""
-    group_videos = min(_GROUP_VIDEOS, settings.videos // 3)
+    group_videos = min(_GROUP_VIDEOS, videos // 3)
     cycle, turn = divmod(number, len(ACTIONS))
-    order = np.random.default_rng([settings.seed, 2, cycle]).permutation(len(ACTIONS))
-    groups = -(-settings.videos // group_videos)
+    order = np.random.default_rng([seed, 2, cycle]).permutation(len(ACTIONS))
+    groups = -(-videos // group_videos)
     val, test = (max(1, round(share * groups)) for share in (0.1, 0.2))
     group = number // group_videos
     split = "train" if group < groups - val - test else "val" if group < groups - test else "test"
     return group, ACTIONS[order[turn]], split
-
-
-def _encode(path: Path, frames: NDArray[np.uint8], fps: int, sound: NDArray[np.float32]) -> None:
-    """Write frames (T, H, W, 3) and sound (N,) as H.264 and AAC, the same bytes every time."""
-    with av.open(str(path), "w", options={"movflags": "+faststart", "fflags": "+bitexact"}) as file:
-        video = file.add_stream("libx264", rate=fps)
-        video.height, video.width = frames.shape[1:3]
-        video.pix_fmt = "yuv420p"
-        # One constant quantiser for every frame: picture quality must not tell when a frame was shown.
-        video.options = {
-            "preset": "veryfast",
-            "qp": "20",
-            "g": "12",
-            "bf": "0",
-            "threads": "1",
-            "flags": "+bitexact",
-            "x264-params": "ipratio=1:scenecut=0:mbtree=0",
-        }
-        audio = file.add_stream("aac", rate=SOUND_RATE_HZ, layout="mono")
-        audio.bit_rate = 64000
-        audio.options = {"flags": "+bitexact"}
-        for picture in frames:
-            file.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        file.mux(video.encode())
-        samples = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
-        samples.sample_rate = SOUND_RATE_HZ
-        samples.pts = 0
-        resampler = av.AudioResampler(format="fltp", layout="mono", rate=SOUND_RATE_HZ, frame_size=1024)
-        for piece in [*resampler.resample(samples), *resampler.resample(None)]:
-            file.mux(audio.encode(piece))
-        file.mux(audio.encode())

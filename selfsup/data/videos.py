@@ -5,6 +5,8 @@ Nothing is decoded here. `split_videos` fills in the splits that the data do not
 """
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -30,10 +32,12 @@ from selfsup.data.published import hmdb51, kinetics, ucf101
 from selfsup.data.spans import read_spans
 from selfsup.data.splits import split_videos
 from selfsup.data.synthetic import cached_synthetic
+from selfsup.data.synthetic_changes import cached_changing
 
 __all__ = [
     "Listing",
     "Video",
+    "changing",
     "davis",
     "esc",
     "folder",
@@ -151,14 +155,37 @@ def synthetic(
     """The embedded videos, written into the user's cache folder on first use; see selfsup.data.synthetic.
 
     `label` names the column of classes: label (the action), object or sound."""
-    with Progress(TextColumn("writing synthetic videos"), BarColumn(), TimeRemainingColumn(), transient=True) as bar:
-        row = bar.add_task("write", total=videos)
+    with _writing(videos) as told:
         path = cached_synthetic(
             videos=videos,
             seed=synthetic_seed,
             static=static,
             texture=texture,
             size_pixels=size_pixels,
-            progress=lambda done, total: bar.update(row, completed=done, total=total),
+            progress=told,
         )
     return manifest(path, label=label)
+
+
+def changing(
+    videos: int = 120, synthetic_seed: int = 0, size_pixels: int = 96, actions: int = 4, seconds: float = 1.2
+) -> Listing:
+    """Embedded videos whose action changes, with labels of frames; see selfsup.data.synthetic_changes."""
+    with _writing(videos) as told:
+        path = cached_changing(
+            videos=videos,
+            seed=synthetic_seed,
+            size_pixels=size_pixels,
+            actions=actions,
+            seconds=seconds,
+            progress=told,
+        )
+    return manifest(path, labels="frame")
+
+
+@contextmanager
+def _writing(videos: int) -> Iterator[Callable[[int, int], None]]:
+    """A bar, and what tells it of (videos written, videos in all)."""
+    with Progress(TextColumn("writing synthetic videos"), BarColumn(), TimeRemainingColumn(), transient=True) as bar:
+        row = bar.add_task("write", total=videos)
+        yield lambda done, total: bar.update(row, completed=done, total=total)

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from selfsup.data import synthetic
+from selfsup.data import synthetic, synthetic_files
 from selfsup.data.synthetic import cached_synthetic, read_annotations, write_synthetic
 from selfsup.data.synthetic_annotations import flow_of
 from selfsup.data.synthetic_scenes import ACTIONS, Scene, Timetable, draw_scene
@@ -62,8 +62,7 @@ def test_same_seed_same_bytes_whatever_the_processes(manifest: Path, tmp_path: P
 
 
 def test_groups_never_cross_splits_and_labels_are_balanced() -> None:
-    settings = synthetic._Settings(240, 0, 96, 2.4, 20, False, "coarse")
-    places = [synthetic._place(number, settings) for number in range(240)]
+    places = [synthetic.place_of(number, 240, seed=0) for number in range(240)]
     splits: dict[int, set[str]] = {}
     for group, _, split in places:
         splits.setdefault(group, set()).add(split)
@@ -76,8 +75,7 @@ def test_groups_never_cross_splits_and_labels_are_balanced() -> None:
 
 @pytest.mark.parametrize("videos", [3, 4, 5, 7, 12, 13])
 def test_every_split_has_videos(videos: int) -> None:
-    settings = synthetic._Settings(videos, 0, 48, 1.0, 16, False, "coarse")
-    places = [synthetic._place(number, settings) for number in range(videos)]
+    places = [synthetic.place_of(number, videos, seed=0) for number in range(videos)]
     assert {split for _, _, split in places} == {"train", "val", "test"}
 
 
@@ -89,9 +87,9 @@ def test_files_hold_frames_and_sound(manifest: Path) -> None:
     with av.open(str(manifest.parent / row["path"])) as file:
         video, audio = file.streams.video[0], file.streams.audio[0]
         assert (video.width, video.height, video.average_rate, video.frames) == (48, 48, 16, 16)
-        assert audio.rate == synthetic.SOUND_RATE_HZ
+        assert audio.rate == synthetic_files.SOUND_RATE_HZ
         samples = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])
-    assert abs(len(samples) / synthetic.SOUND_RATE_HZ - 1.0) < 0.15
+    assert abs(len(samples) / synthetic_files.SOUND_RATE_HZ - 1.0) < 0.15
     assert np.sqrt((samples**2).mean()) > 0.02
 
 
@@ -226,7 +224,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         path.write_bytes(b"half")
         raise OSError("no space left")
 
-    monkeypatch.setattr(synthetic, "_encode", fail)
+    monkeypatch.setattr(synthetic, "encode", fail)
     with pytest.raises(OSError, match="no space left"):
         cached_synthetic(tmp_path, processes=1, **SMALL)
     assert list(tmp_path.iterdir()) == []
