@@ -41,6 +41,7 @@ class Classifier(nn.Module):
         num_classes: K.
         each_moment: whether the logits are (B, T', K).
         causality: whether earlier answers are free of later frames, and how it runs live, or why not: one sentence.
+        warm_up: how many answers of a clip, from its first on, are not counted, since no frame is through yet.
 
     Raises:
         ValueError: fewer than two classes.
@@ -50,6 +51,7 @@ class Classifier(nn.Module):
     num_classes: int
     each_moment: bool = False
     causality: str
+    warm_up: int = 0
     forward: Callable[..., Tensor]
 
     def __init__(self, num_classes: int) -> None:
@@ -87,4 +89,4 @@ class Classifier(nn.Module):
 
     def join(self, logits: Tensor) -> Tensor:
         """One answer a clip: (B, T', K) to (B, K), the mean over the steps, before the softmax; (B, K) as it is."""
-        return logits.mean(dim=1) if logits.ndim == 3 else logits
+        return logits[:, self.warm_up :].mean(dim=1) if logits.ndim == 3 else logits

@@ -45,6 +45,13 @@ class Recurrent(Classifier):
         """The one encoder, that of the clip."""
         return {"clip": self.encoder}
 
+    def states(self, clip: Tensor) -> Tensor:
+        """Clip (B, C, T, H, W) to the states (B, T', hidden_dim) of its network; written by a subclass that has them.
+
+        A network that is taught by this one is given them to copy.
+        """
+        raise ValueError(f"{type(self).__name__} cannot teach another network; give one of classifier=cnn_rnn")
+
     def join(self, logits: Tensor) -> Tensor:
         """One answer a clip: (B, T', K) to (B, K), the mean of the steps or the last."""
         return logits[:, -1] if self.joined_by == "last" else super().join(logits)
@@ -85,11 +92,13 @@ class CnnRnn(Recurrent):
         )
         super().__init__(encoder, num_classes, rnn, hidden_dim, dropout, join)
 
+    def states(self, clip: Tensor) -> Tensor:
+        """Clip (B, C, T, H, W) to states (B, T', hidden_dim)."""
+        return self.rnn(self.encoder(clip).mean(dim=(3, 4)).transpose(1, 2))[0]
+
     def forward(self, clip: Tensor) -> Tensor:
         """Clip (B, C, T, H, W) to logits (B, T', K)."""
-        features = self.encoder(clip).mean(dim=(3, 4)).transpose(1, 2)  # (B, T', D)
-        states, _ = self.rnn(features)  # (B, T', hidden_dim)
-        return self.head(self.dropout(states))
+        return self.head(self.dropout(self.states(clip)))
 
     def live(self, window: int) -> "RecurrentHead":
         """The recurrent network, step by step, from the first frame on."""

@@ -37,7 +37,7 @@ class VideoScoring:
 
     def outputs(self, logits: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Logits (B, K) or (B, T', K) to the loss, the mean over steps, and the accuracy of the clips."""
-        steps = logits if logits.ndim == 3 else logits[:, None]  # (B, T', K)
+        steps = logits[:, self.classifier.warm_up :] if logits.ndim == 3 else logits[:, None]  # (B, T', K)
         labels = batch["label"][:, None].expand(-1, steps.shape[1])
         loss = F.cross_entropy(steps.flatten(0, 1), labels.flatten(), label_smoothing=self.label_smoothing)
         right = self.classifier.join(logits).argmax(dim=1) == batch["label"]
@@ -98,8 +98,9 @@ class FrameScoring:
             raise ValueError(
                 "the clips do not say when their frames are shown; choose clips=windows, dense or segments"
             )
+        first = self.classifier.warm_up
         answers = at_frames(logits, batch["label"].shape[1])
-        return {"loss": F.binary_cross_entropy_with_logits(answers, batch["label"])}
+        return {"loss": F.binary_cross_entropy_with_logits(answers[:, first:], batch["label"][:, first:])}
 
     def notes(self, sampler: ViewSampler) -> list[str]:
         """A sentence where the views of `sampler` do not show every frame of the split that is reported."""
@@ -118,7 +119,8 @@ class FrameScoring:
 
     def add(self, answers: Any, logits: Tensor, batch: dict[str, Tensor]) -> None:
         """Adds the answers to the frames of a batch."""
-        answers.add(batch["video"], batch["frame"], at_frames(logits, batch["label"].shape[1]), batch["label"])
+        first, told = self.classifier.warm_up, at_frames(logits, batch["label"].shape[1])
+        answers.add(batch["video"], batch["frame"][:, first:], told[:, first:], batch["label"][:, first:])
 
     def controlled(self, batch: dict[str, Tensor], control: Control) -> dict[str, Tensor]:
         """The batch with what `control` leaves of all that the classifier reads; frames keep number and label."""

@@ -36,7 +36,7 @@ def built(config: DictConfig) -> Classifier:
 
 
 def test_every_classifier_is_offered() -> None:
-    names = {"frame_pooling", "cnn_rnn", "skip_rnn", "c3d", "r3d", "r2plus1d", "i3d", "two_stream"}
+    names = {"frame_pooling", "cnn_rnn", "skip_rnn", "depth_parallel", "c3d", "r3d", "r2plus1d", "i3d", "two_stream"}
     assert {path.stem for path in CONFIGS} == names
 
 
