@@ -31,11 +31,12 @@ def save_classifier(
         return
     assert isinstance(data, VideoDataModule), "what is no features is videos"
     given: Any = OmegaConf.to_container(config.task.classifier, resolve=True)
+    left_out = task.classifier.only_in_training
     classifier_weights.save(
         task.classifier,
         path,
         encoder=before,
-        arguments={key: value for key, value in given.items() if not key.startswith("_")},
+        arguments={key: value for key, value in given.items() if not key.startswith("_") and key not in left_out},
         classes=data.catalogue.classes(),
         labels="frame" if isinstance(data.catalogue, SpanCatalogue) else "video",
         input=InputSpecification(size_pixels=data.size_pixels, mean=task.mean, std=task.std, fps=None),

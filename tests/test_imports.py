@@ -77,8 +77,17 @@ ONLY_IN = {
     "omegaconf": VERBS | {"selfsup.weights"},
     "av": {
         f"selfsup.data.{name}"
-        for name in ("reader", "decoders", "frame_table", "sound", "live", "drawing", "synthetic", "davis", "shards")
-        for name in ("reader", "decoders", "frame_table", "sound", "synthetic_files", "davis", "shards")
+        for name in [
+            "reader",
+            "decoders",
+            "frame_table",
+            "sound",
+            "live",
+            "drawing",
+            "synthetic_files",
+            "davis",
+            "shards",
+        ]
     },
     "decord": {"selfsup.data.decoders"},
     "torchcodec": {"selfsup.data.decoders"},

@@ -202,6 +202,14 @@ KNOWN = {
     (RECOGNISED := f"{RECOGNISE} classifier=cnn_rnn data=folder data.root=VIDEOS hydra.run.dir=runs/mine/recognised"): (
         Known(SMALL)
     ),
+    (
+        PARALLEL
+        := f"{RECOGNISE} classifier=depth_parallel clips=windows data=changing hydra.run.dir=runs/mine/parallel"
+    ): (Known(f"{SMALL} data.videos.videos=12 clips.training.num_frames=4")),
+    "selfsup stream classifier.path=runs/mine/parallel/classifier.safetensors source=VIDEO.mp4 method=depth_parallel": (
+        Known("max_frames=6")
+    ),
+    "python benchmarks/depth_parallel.py --pixels 112": Known(elsewhere="tests/test_depth_parallel_benchmark.py"),
     f"{RECOGNISE} task.freeze=layer2 task.layer_decay=0.7": Known(SYNTHETIC),
     f"{RECOGNISE} task.freeze=all": Known(SYNTHETIC, slow=True),
     (EXTRACT := f"selfsup extract {FOLDER} hydra.run.dir=runs/mine/extracted"): Known(f"{READ} num_frames=2"),

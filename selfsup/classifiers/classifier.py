@@ -41,6 +41,7 @@ class Classifier(nn.Module):
         num_classes: K.
         each_moment: whether the logits are (B, T', K).
         causality: whether earlier answers are free of later frames, and how it runs live, or why not: one sentence.
+        only_in_training: constructor arguments that its file leaves out, for they change no answer.
         warm_up: how many answers of a clip, from its first on, are not counted, since no frame is through yet.
 
     Raises:
@@ -52,6 +53,7 @@ class Classifier(nn.Module):
     each_moment: bool = False
     causality: str
     warm_up: int = 0
+    only_in_training: tuple[str, ...] = ()
     forward: Callable[..., Tensor]
 
     def __init__(self, num_classes: int) -> None:

@@ -106,13 +106,13 @@ class CnnRnn(Recurrent):
 
 
 class RecurrentHead:
-    """Answers of a `CnnRnn` to one stream, frame by frame.
+    """Answers of a classifier with `nn.LSTM` or `nn.GRU` to one stream, frame by frame.
 
     Args:
         classifier: it is put into evaluation mode.
     """
 
-    def __init__(self, classifier: CnnRnn) -> None:
+    def __init__(self, classifier: Recurrent) -> None:
         self.classifier = classifier.eval()
         self.reset()
 

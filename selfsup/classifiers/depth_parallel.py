@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from selfsup.classifiers.cnn_rnn import CELLS, Recurrent, check_recurrent
+from selfsup.classifiers.cnn_rnn import CELLS, Recurrent, RecurrentHead, check_recurrent
 from selfsup.encoders.encoder import Encoder
 from selfsup.encoders.sub_networks import check_clocks, cut, frames_seen, units
 
@@ -41,6 +41,12 @@ class DepthParallelRnn(Recurrent):
         ValueError: a 3-D encoder, more sub-networks than blocks, an option out of its range, or a weight without a
             teacher; in `forward`, a clip of fewer than n frames.
     """
+
+    causality = (
+        "causal on a 2-D encoder; runs live frame by frame, with method=depth_parallel and the sub_networks, clocks "
+        "and skip_connections that it was trained with"
+    )
+    only_in_training = ("teacher", "distillation_weight")
 
     def __init__(
         self,
@@ -102,8 +108,13 @@ class DepthParallelRnn(Recurrent):
         return logits, {"loss": self.distillation_weight * distance, "distance": distance}
 
     def states(self, clip: Tensor) -> Tensor:
-        """Clip (B, C, T, H, W) to the recurrent network's states (B, T, hidden_dim)."""
-        return self.rnn(self.known(clip))[0]
+        """Clip (B, C, T, H, W) to states (B, T, hidden_dim); those before the first that counts are its copies."""
+        states = self.rnn(self.known(clip)[:, self.warm_up :])[0]
+        return torch.cat([states[:, :1].expand(-1, self.warm_up, -1), states], dim=1)
+
+    def live(self, window: int) -> RecurrentHead:
+        """The recurrent network, on the features of a stream of as many sub-networks, with like skip connections."""
+        return RecurrentHead(self)
 
     def known(self, clip: Tensor) -> Tensor:
         """Clip (B, C, T, H, W) to features (B, T, D) of what is known at each tick."""
@@ -114,7 +125,7 @@ class DepthParallelRnn(Recurrent):
                 f"a clip of {ticks} frames never gets through {len(self.clocks)} sub-networks; lengthen it, as by "
                 "clips.training.num_frames"
             )
-        seen = frames_seen(self.clocks, ticks).clamp(min=0)  # before any is through the first stands in, uncounted
+        seen = frames_seen(self.clocks, ticks).clamp(min=0)  # none yet: not read
         maps, found = clip.transpose(1, 2).flatten(0, 1), []
         for network, frames in zip(self._networks, seen.to(clip.device), strict=True):
             maps = network(maps)

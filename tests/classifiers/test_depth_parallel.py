@@ -62,8 +62,20 @@ def test_one_sub_network_is_the_sequential_network_and_more_are_its_delay(encode
     assert torch.equal(one(clip), sequential(clip))
     three = parallel(encoder, 3, predictive=False)
     three.load_state_dict(one.state_dict())
-    standing = torch.cat([clip[:, :, :1].expand(-1, -1, 2, -1, -1), clip[:, :, :-2]], dim=2)
-    torch.testing.assert_close(three(clip), sequential(standing), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(three(clip)[:, 2:], sequential(clip)[:, :-2], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("skip", [False, True])
+def test_the_live_head_on_the_stream_answers_as_the_simulation(encoder: ResNet, skip: bool) -> None:
+    classifier = parallel(encoder, 3, skip_connections=skip)
+    (clip,) = clips(1)
+    head, answers = classifier.live(TICKS), []
+    with DepthParallel(encoder, 3, "multiply_adds", skip_connections=skip) as stream:
+        for tick in range(TICKS):
+            if (maps := stream.step(clip[:, tick])) is not None:
+                answers.append(head.step(maps.mean(dim=(1, 2))))
+    torch.testing.assert_close(torch.stack(answers), classifier(clip[None])[0, 2:], rtol=1e-4, atol=1e-5)
 
 
 def test_answers_of_the_past_are_taught_as_the_sequential_network_is(encoder: ResNet) -> None:
@@ -141,9 +153,7 @@ def test_an_impossible_option_is_refused(encoder: ResNet, option: dict[str, Any]
 
 
 def test_what_cannot_be_cut_or_got_through_is_refused(encoder: ResNet) -> None:
-    with pytest.raises(
-        ValueError, match="VideoResNet looks at whole clips, and its layers at several"
-    ):
+    with pytest.raises(ValueError, match="VideoResNet looks at whole clips, and its layers at several"):
         DepthParallelRnn(VideoResNet(), 4)
     with pytest.raises(ValueError, match="a clip of 2 frames never gets through 3 sub-networks"):
         parallel(encoder, 3)(clips(frames=2))
