@@ -51,6 +51,7 @@ DAVIS = "data=davis data.root=DAVIS"
 UNSEEN = "'data.videos.test_sequences=[goat,dog]'"
 LISTEN = "python train.py task=audio_visual"
 RECOGNISE = "python train.py task=action_recognition"
+PARALLEL = f"{RECOGNISE} classifier=depth_parallel clips=windows data=changing hydra.run.dir=runs/mine/parallel"
 FOLDER = "encoder.path=runs/mine/encoder.safetensors data=folder data.root=VIDEOS"
 WORDS = "python train.py -m seed=0,1,2 experiment=short_clips_recognition data=manifest data.manifest=VIDEOS.csv"
 HALF = f"{WORDS} data.labels_fraction=0.5 trainer.max_epochs=6"
@@ -202,10 +203,7 @@ KNOWN = {
     (RECOGNISED := f"{RECOGNISE} classifier=cnn_rnn data=folder data.root=VIDEOS hydra.run.dir=runs/mine/recognised"): (
         Known(SMALL)
     ),
-    (
-        PARALLEL
-        := f"{RECOGNISE} classifier=depth_parallel clips=windows data=changing hydra.run.dir=runs/mine/parallel"
-    ): (Known(f"{SMALL} data.videos.videos=12 clips.training.num_frames=4")),
+    PARALLEL: Known(f"{SMALL} data.videos.videos=12 clips.training.num_frames=4"),
     "selfsup stream classifier.path=runs/mine/parallel/classifier.safetensors source=VIDEO.mp4 method=depth_parallel": (
         Known("max_frames=6")
     ),
@@ -277,6 +275,7 @@ MADE_BY = {
     "runs/mine/evaluated/evaluation.json": EVALUATE,
     "runs/mine/segmenter": SEGMENT,
     "runs/mine/recognised/classifier.safetensors": RECOGNISED,
+    "runs/mine/parallel/classifier.safetensors": PARALLEL,
     "runs/mine/heard/audio_encoder.safetensors": f"{LISTEN} hydra.run.dir=runs/mine/heard",
 }
 
