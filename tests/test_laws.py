@@ -22,6 +22,7 @@ from selfsup.encoders.encoder import FrameEncoder
 from selfsup.encoders.inflated import inflate
 from selfsup.encoders.resnet import ResNet
 from selfsup.encoders.video_resnet import VideoResNet
+from selfsup.streaming.clockwork import Clockwork
 from selfsup.tasks.temporal_order import OrderSampler
 
 SAMPLER = OrderSampler(span_seconds=1.2, gap_seconds=0.2, reach_seconds=0.4)
@@ -234,3 +235,17 @@ def test_an_inflated_network_on_a_still_clip_is_the_2d_one(mode: str) -> None:
     torch.testing.assert_close(
         inflate(encoder, 3, mode)(frame.expand(-1, -1, 5, -1, -1)), expected, rtol=1e-4, atol=1e-4
     )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("build", [partial(ResNet, 18), CaffeNet], ids=["resnet18", "caffenet"])
+@pytest.mark.parametrize("threshold", [None, 0.0])
+def test_clockwork_with_every_period_1_is_the_encoder(
+    build: Callable[[], FrameEncoder], threshold: float | None
+) -> None:
+    torch.manual_seed(0)
+    encoder = build().eval()
+    stream = Clockwork(encoder, periods=[1], threshold=threshold)
+    for frame in torch.randn(3, 3, 80, 80):
+        assert torch.equal(stream.step(frame), encoder(frame[None, :, None])[0, :, 0])
+        assert (stream.work, stream.lag_frames) == (pytest.approx(1), 0)
