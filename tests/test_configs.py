@@ -17,9 +17,11 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from selfsup import stream, train
 from selfsup.verb import CONFIGURATION
 
-GROUPS = sorted(path.name for path in CONFIGURATION.iterdir() if path.is_dir())
+# Streams are no part of a training: tests/streaming/test_methods.py.
+GROUPS = sorted(path.name for path in CONFIGURATION.iterdir() if path.is_dir() and path.name != "method")
 # data/base.yaml holds what the others share; it is chosen through them.
-OPTIONS = sorted((path.parent.name, path.stem) for path in CONFIGURATION.glob("*/*.yaml") if path.stem != "base")
+OPTIONS = sorted((group, path.stem) for group in GROUPS for path in (CONFIGURATION / group).glob("*.yaml"))
+OPTIONS.remove(("data", "base"))
 # Arguments that the verb gives: one network, one sampler, each built once.
 GIVEN_IN_PYTHON = {"encoder", "sampler"}
 VERBS = sorted(path.stem for path in CONFIGURATION.glob("*.yaml"))
