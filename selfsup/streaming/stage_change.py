@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from selfsup.encoders.encoder import Encoder
+from selfsup.streaming.change import relative_change
 
 
 class StageChange:
@@ -40,8 +41,8 @@ class StageChange:
         def seen(module: nn.Module, inputs: tuple[Tensor, ...], maps: Tensor) -> None:
             with torch.no_grad():
                 last = self._last.get(name)
-                if last is not None and last.shape == maps.shape and (size := float(last.norm())) > 0:
-                    self._sums[name] += float((maps - last).norm()) / size
+                if last is not None and last.shape == maps.shape and last.any():
+                    self._sums[name] += relative_change(maps, last)
                     self._counts[name] += 1
                 self._last[name] = maps
 

@@ -28,5 +28,5 @@ def test_a_method_streams(path: object, build: type[ResNet | CaffeNet]) -> None:
         work.append(stream.work)
     assert found is not None
     assert found.ndim == 3
-    assert work[0] == pytest.approx(1)
+    assert max(work) == pytest.approx(1)  # the first frame, or that which fills the pipeline
     assert all(0 <= share <= 1 + 1e-9 for share in work)
