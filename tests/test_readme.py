@@ -165,6 +165,11 @@ KNOWN = {
     "selfsup train experiment=look_listen_learn data=folder data.root=VIDEOS": Known(
         f"{SMALL} data.size_pixels=64 task.sampler.rate_hz=16000 paper.spectrogram.rate_hz=16000", slow=True
     ),
+    f"{LISTEN.replace(' task', ' -m seed=0,1,2 task')} task.fusion=contrastive data.videos.videos=240 "
+    "data.clips_per_video=4 trainer.max_epochs=30 task.spectrogram.hop_seconds=0.02": Known(SYNTHETIC, slow=True),
+    f"{LISTEN.replace(' task', ' -m seed=0,1,2 task')} data=manifest data.manifest=VIDEOS.csv task.fusion=contrastive "
+    "task.sampler.misalignment_seconds=0.1 task.spectrogram.hop_seconds=0.02 data.size_pixels=64 "
+    "data.clips_per_video=3 trainer.max_epochs=30": Known(SMALL, slow=True),
     f"selfsup evaluate foreground foreground=unlc {DAVIS}": Known(f"{READ} short_side_pixels=120"),
     (
         SEGMENT := f"python train.py task=motion_segmentation {DAVIS} {UNSEEN} data.stretch=true "
