@@ -268,6 +268,17 @@ KNOWN = {
     f"{STREAM} report=true data=folder data.root=VIDEOS "
     "\"methods=[every_frame,held_frames,'held_frames period=4']\"": Known(f"{READ}"),
     "python benchmarks/streaming.py": Known("--frames 200", process=True, slow=True),
+    f"python train.py task=motion_segmentation {DAVIS} 'data.fractions={{train: 1.0, val: 0.0, test: 0.0}}' "
+    "data.stretch=true 'data.crop_scale=[0.6,1.0]' data.size_pixels=128 data.batch_size=16 data.clips_per_video=16 "
+    "trainer.max_epochs=16 encoder=pretrained encoder.path=runs/mine/encoder.safetensors": Known(
+        f"{SMALL} foreground=flow_threshold task.sampler.labels.short_side_pixels=120", slow=True
+    ),
+    "python benchmarks/clockwork.py --root DAVIS --runs RUN/0 RUN/1 RUN/2 --record clockwork.json --timed dog": Known(
+        elsewhere="tests/test_clockwork_benchmark.py"
+    ),
+    "python benchmarks/velocity.py --root DAVIS --encoders runs/mine/encoder.safetensors --picture velocity.png": Known(
+        elsewhere="tests/test_clockwork_benchmark.py"
+    ),
     "python benchmarks/memory.py": Known(
         "--clips 2 --frames 1 --repeats 1 data.size_pixels=32", process=True, slow=True
     ),
