@@ -313,7 +313,7 @@ def test_what_cannot_run_is_one_sentence(run: Path, video: Path, verb: Verb, tmp
 def test_help_says_which_classifiers_run_live(command: Verb) -> None:
     done = command(main, "--help")
     assert done.code == 0
-    for name in ("CnnRnn: with a 2-D encoder causal", "I3D: not causal", "TwoStream: not live", "method: every_frame"):
+    for name in ("CnnRnn: with a 2-D encoder causal", "I3D: not causal", "TwoStream: not live", "every_frame"):
         assert name in done.out
 
 
@@ -418,7 +418,7 @@ def test_a_report_that_cannot_be_is_one_sentence(
     for folder, more, said in [
         (run, (), "classes that the classifier does not know"),
         (known, (f"data.manifest={unlabelled}",), "no label, and others may lack one too"),
-        (known, ("methods=[clock]",), "methods: there is no 'clock'; give some of every_frame, held_frames"),
+        (known, ("methods=[clock]",), "methods: there is no 'clock'; give some of clockwork, depth_parallel"),
         (known, ("methods=['held_frames perod=2']",), "names a key that held_frames does not have; it has period"),
     ]:
         done = report(verb, folder, synthetic_manifest, synthetic_index, *more)
