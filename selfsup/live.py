@@ -13,9 +13,11 @@ from torchvision import tv_tensors
 
 from selfsup.classifier_weights import ClipSpecification, Trained
 from selfsup.classifiers.classifier import LiveHead
+from selfsup.classifiers.depth_parallel import DepthParallelRnn
 from selfsup.classifiers.sliding_clip import SlidingClip
 from selfsup.data.transforms import evaluation_crop
 from selfsup.encoders.encoder import Encoder, FrameEncoder, InputSpecification
+from selfsup.streaming.pipeline import DepthParallel
 from selfsup.streaming.stream import HeldFrames, Stream
 
 SKIP_AT_MOST = 1000  # frames at a time
@@ -126,19 +128,40 @@ def steps_of(trained: Trained | None, encoder: Encoder, method: Callable[[Encode
         method: called with the encoder.
 
     Raises:
-        ValueError: the classifier does not run live, or the method does not run clips.
+        ValueError: the classifier does not run live, or not by this method, or the method does not run clips.
     """
     if trained is None:
         return HeadOnStream(method(encoder), None)
     classifier, frames = trained.classifier, trained.clip.num_frames
     if classifier.inputs != ("clip",) or isinstance(encoder, FrameEncoder):
-        return HeadOnStream(method(encoder), classifier.live(frames))
+        stream = method(encoder)
+        if isinstance(classifier, DepthParallelRnn):
+            check_pipeline(classifier, stream)
+        return HeadOnStream(stream, classifier.live(frames))
     if not isinstance(method, partial) or method.func is not HeldFrames:
         raise ValueError(
             f"{type(encoder).__name__} looks at whole clips, and this method runs the stages of a 2-D encoder frame by "
             "frame; choose method=every_frame, or method=held_frames to answer every n-th frame"
         )
     return SlidingClip(classifier, frames, **method.keywords)
+
+
+def check_pipeline(classifier: DepthParallelRnn, stream: Stream) -> None:
+    """ValueError where the stream does not know at each tick what the classifier was trained to know."""
+    wanted = (classifier.clocks, classifier.skip_connections)
+    if isinstance(stream, DepthParallel):
+        fits = wanted == (stream.clocks, stream.skip_connections)
+        if fits and classifier.skip_connections:
+            fits = [len(part) for part in stream.networks] == classifier.cut
+    else:
+        fits = wanted == ([1], False)  # one sub-network is the encoder
+    if not fits:
+        options = [f"method.sub_networks={len(classifier.clocks)}"]
+        if set(classifier.clocks) != {1}:
+            options.append(f"method.clocks={str(classifier.clocks).replace(' ', '')}")
+        if classifier.skip_connections:
+            options += ["method.skip_connections=true", "method.cut=multiply_adds"]
+        raise ValueError(f"this classifier has learned to answer late; give method=depth_parallel {' '.join(options)}")
 
 
 def encoder_of(trained: Trained | None, given: Encoder | None) -> Encoder:

@@ -20,6 +20,7 @@ from selfsup import classifier_weights, weights
 from selfsup.classifier_weights import ClipSpecification
 from selfsup.classifiers.classifier import Classifier
 from selfsup.classifiers.cnn_rnn import CnnRnn
+from selfsup.classifiers.depth_parallel import DepthParallelRnn
 from selfsup.classifiers.frame_pooling import FramePooling
 from selfsup.classifiers.skip_rnn import SkipRnn
 from selfsup.classifiers.two_stream import TwoStream
@@ -198,6 +199,24 @@ def test_frames_that_a_classifier_skips_are_passed_over(video: Path, verb: Verb,
         assert summary["frames"]["encoded"] == 7
         assert summary["frames"]["skipped"] == 13
         assert summary["computation"] == pytest.approx(7 / 20)
+
+
+def test_a_classifier_that_answers_late_runs_in_the_pipeline_it_was_trained_for(
+    video: Path, verb: Verb, tmp_path: Path
+) -> None:
+    late = saved(tmp_path / "late", DepthParallelRnn, sub_networks=3, skip_connections=True, hidden_dim=8)
+    asked = (f"classifier.path={late / 'classifier.safetensors'}", f"source={video}")
+    fitting = ("method=depth_parallel", "method.sub_networks=3", "method.skip_connections=true")
+    done = verb(main, *asked, *fitting, "method.cut=multiply_adds")
+    assert done.code == 0, done.err
+    summary = json.loads((done.folder / "stream.json").read_text())
+    assert summary["lag_frames"]["most"] == 2
+    cure = "learned to answer late; give method=depth_parallel method.sub_networks=3 method.skip_connections=true"
+    other = ("method=depth_parallel", "method.sub_networks=3")
+    for wrong in ((), other, (*fitting, "method.cut=[2,3,4]")):
+        done = verb(main, *asked, *wrong)
+        assert done.code == 2, done.out
+        assert cure in done.err
 
 
 def test_a_clip_classifier_runs_on_a_sliding_clip(video: Path, verb: Verb, tmp_path: Path) -> None:

@@ -82,6 +82,11 @@ class DepthParallelRnn(Recurrent):
         self._teacher = [] if teacher is None else [teacher.requires_grad_(False)]
 
     @property
+    def cut(self) -> list[int]:
+        """How many layers or blocks each sub-network has."""
+        return [len(network) for network in self._networks]
+
+    @property
     def delayed(self) -> bool:
         """Whether answers come as late as in a stream; not while the sequential network is taught."""
         return self.predictive or not self.training
