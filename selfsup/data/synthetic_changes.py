@@ -1,7 +1,8 @@
 """Synthetic videos in which one action follows another: each frame has a label of its own.
 
-The object, the place and the surface stay; what happens to it changes at random moments. What is drawn is that of
-`synthetic`, and so are groups and splits.
+The object, the place and the surface stay. Actions follow in one order, that of `ACTIONS`, each from its beginning to
+its end, in a time that is drawn: what comes next can be foreseen, as a network has to that answers for frames which it
+has not seen yet. What is drawn is that of `synthetic`, and so are groups and splits.
 
 Layout of a written folder:
     manifest.csv                 path,start,stop,label,group,split: a row an action
@@ -10,7 +11,7 @@ Layout of a written folder:
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def cached_changing(
         videos: how many, in groups of four that share a place; no group is in two splits (70 : 10 : 20).
         seed: the same seed gives the same bytes, whatever `processes` is.
         size_pixels: height and width, even.
-        actions: of each video; none follows itself.
+        actions: of each video.
         seconds: mean length of an action; each is shorter or longer by up to half of it.
         fps: frames a second.
         processes: how many write at once; by default one a core, and one where there is little to write.
@@ -90,13 +91,12 @@ def _write_video(settings: _Settings, root: Path, number: int) -> Rows:
     shape, surface = str(generator.choice(OBJECTS)), str(generator.choice(SURFACES))
     path = root / "videos" / f"{number:05d}.mp4"
     frames, sounds, rows = [], [], []
-    shown, action = 0, first
+    shown = 0
     for turn in range(settings.actions):
-        if turn:
-            action = str(generator.choice([other for other in ACTIONS if other != action]))
+        action = ACTIONS[(ACTIONS.index(first) + turn) % len(ACTIONS)]
         count = round(settings.seconds * settings.fps * generator.uniform(0.5, 1.5))
         seconds = count / settings.fps
-        timetable = Timetable.draw(action, seconds, generator)
+        timetable = replace(Timetable.draw(action, seconds, generator), start=0.02, span=0.96)
         scene = draw_scene(
             action=action,
             shape=shape,
