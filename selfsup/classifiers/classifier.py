@@ -42,7 +42,6 @@ class Classifier(nn.Module):
         each_moment: whether the logits are (B, T', K).
         causality: whether earlier answers are free of later frames, and how it runs live, or why not: one sentence.
         only_in_training: constructor arguments that its file leaves out, for they change no answer.
-        warm_up: how many answers of a clip, from its first on, are not counted, since no frame is through yet.
 
     Raises:
         ValueError: fewer than two classes.
@@ -52,7 +51,6 @@ class Classifier(nn.Module):
     num_classes: int
     each_moment: bool = False
     causality: str
-    warm_up: int = 0
     only_in_training: tuple[str, ...] = ()
     forward: Callable[..., Tensor]
 
@@ -61,6 +59,11 @@ class Classifier(nn.Module):
         if num_classes < 2:
             raise ValueError(f"num_classes is {num_classes}; a classifier chooses between at least 2 classes")
         self.num_classes = num_classes
+
+    @property
+    def warm_up(self) -> int:
+        """How many answers of a clip, from its first on, are not counted, since no frame is through yet."""
+        return 0
 
     def encoders(self) -> Mapping[str, Encoder]:
         """The encoder of each input, by its name; freezing and layer-wise learning rates act on them.

@@ -92,7 +92,7 @@ class DepthParallelRnn(Recurrent):
         return self.predictive or not self.training
 
     @property
-    def warm_up(self) -> int:  # type: ignore[override]
+    def warm_up(self) -> int:
         """Ticks before the first frame is through."""
         return len(self.clocks) - 1 if self.delayed else 0
 
