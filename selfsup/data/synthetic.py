@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from selfsup.data.synthetic_annotations import Annotations, read_annotations
-from selfsup.data.synthetic_files import SOUND_RATE_HZ, Rows, encode, in_cache, write_set
+from selfsup.data.synthetic_files import SOUND_RATE_HZ, Rows, check_settings, encode, in_cache, write_set
 from selfsup.data.synthetic_scenes import ACTIONS, JERK_SECONDS, Timetable, draw_scene
 from selfsup.data.synthetic_sounds import SOUND_OF_SURFACE, draw_sound
 from selfsup.data.synthetic_surfaces import OBJECTS, SURFACES, TEXTURES
@@ -44,12 +44,7 @@ class _Settings:
 
     def __post_init__(self) -> None:
         bounds = {"videos": (3, 99999), "size_pixels": (32, 1024), "seconds": (0.5, 60), "fps": (4, 120)}
-        for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ValueError(f"synthetic videos: {name} is {value}, give a value from {low} to {high}")
-        if self.size_pixels % 2:
-            raise ValueError(f"synthetic videos: size_pixels is {self.size_pixels}, H.264 needs an even number")
+        check_settings("synthetic videos", asdict(self), bounds)
         if self.texture not in TEXTURES:
             raise ValueError(f"synthetic videos: texture is {self.texture!r}, choose one of {', '.join(TEXTURES)}")
 

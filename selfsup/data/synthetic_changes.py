@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from selfsup.data.synthetic import VERSION, place_of
-from selfsup.data.synthetic_files import SOUND_RATE_HZ, Progress, Rows, encode, in_cache, write_set
+from selfsup.data.synthetic_files import SOUND_RATE_HZ, Progress, Rows, check_settings, encode, in_cache, write_set
 from selfsup.data.synthetic_scenes import ACTIONS, Timetable, draw_scene
 from selfsup.data.synthetic_sounds import draw_sound
 from selfsup.data.synthetic_surfaces import OBJECTS, SURFACES
@@ -38,12 +38,7 @@ class _Settings:
 
     def __post_init__(self) -> None:
         bounds = {"videos": (3, 99999), "size_pixels": (32, 1024), "actions": (2, 60), "fps": (4, 120)}
-        for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ValueError(f"changing videos: {name} is {value}, give a value from {low} to {high}")
-        if self.size_pixels % 2:
-            raise ValueError(f"changing videos: size_pixels is {self.size_pixels}, H.264 needs an even number")
+        check_settings("changing videos", asdict(self), bounds)
         if self.seconds < 2 * LEAST_SECONDS:
             raise ValueError(f"changing videos: an action of {self.seconds:g} s is too short; give 1 or more")
 

@@ -28,6 +28,16 @@ Rows = Sequence[Row]  # of the manifest, of one video
 Progress = Callable[[int, int], None]  # is told of (videos written, videos in all)
 
 
+def check_settings(noun: str, settings: Mapping[str, Any], bounds: Mapping[str, tuple[float, float]]) -> None:
+    """ValueError where a value that `bounds` names is outside, or `size_pixels` is odd."""
+    for name, (low, high) in bounds.items():
+        value = settings[name]
+        if not low <= value <= high:
+            raise ValueError(f"{noun}: {name} is {value}, give a value from {low} to {high}")
+    if settings["size_pixels"] % 2:
+        raise ValueError(f"{noun}: size_pixels is {settings['size_pixels']}, H.264 needs an even number")
+
+
 def write_set(
     root: Path,
     columns: Sequence[str],
