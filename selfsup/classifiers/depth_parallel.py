@@ -134,6 +134,7 @@ class DepthParallelRnn(Recurrent):
         maps, found = clip.transpose(1, 2).flatten(0, 1), []
         for network, frames in zip(self._networks, seen.to(clip.device), strict=True):
             maps = network(maps)
-            features = maps.mean(dim=(2, 3)).unflatten(0, (batch, ticks))  # (B, T, D_k)
-            found.append(features[:, frames] if self.delayed else features)
-        return torch.cat([found[-1], *found[:-1]], dim=2) if self.skip_connections else found[-1]
+            if self.skip_connections or network is self._networks[-1]:
+                features = maps.mean(dim=(2, 3)).unflatten(0, (batch, ticks))  # (B, T, D_k)
+                found.append(features[:, frames] if self.delayed else features)
+        return torch.cat([found[-1], *found[:-1]], dim=2)
