@@ -3,19 +3,13 @@
 import re
 from collections.abc import Callable
 
-import torch
-
 from tests.verbs import Ended, script
 
 
 def test_every_way_is_measured_beside_the_sequential_network(command: Callable[..., Ended]) -> None:
-    threads = torch.get_num_threads()
-    try:
-        ended = command(
-            script("depth_parallel.py"), "--pixels", "32", "--frames", "3", "--turns", "1", "--sub-networks", "3"
-        )
-    finally:
-        torch.set_num_threads(threads)
+    ended = command(
+        script("depth_parallel.py"), "--pixels", "32", "--frames", "3", "--turns", "1", "--sub-networks", "3"
+    )
     assert ended.code == 0, ended.err
     rows = re.findall(r"^\| (.+?) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| (\d) \|$", ended.out, flags=re.MULTILINE)
     assert [(row[0], row[4]) for row in rows] == [

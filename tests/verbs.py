@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 Main = Callable[[], object]
@@ -29,7 +30,8 @@ def script(name: str) -> Main:
 
 
 def call(main: Main, *words: str) -> int:
-    """The exit code of a command that is given these words."""
+    """The exit code of a command that is given these words; threads are as many as before when it has ended."""
+    threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "200")
         patch.setattr(sys, "argv", ["selfsup", *words])
@@ -40,4 +42,6 @@ def call(main: Main, *words: str) -> int:
                 print(end.code, file=sys.stderr)
                 return 1
             return end.code or 0
+        finally:
+            torch.set_num_threads(threads)
     return 0

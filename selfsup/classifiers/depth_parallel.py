@@ -114,15 +114,22 @@ class DepthParallelRnn(Recurrent):
 
     def states(self, clip: Tensor) -> Tensor:
         """Clip (B, C, T, H, W) to states (B, T, hidden_dim); those before the first that counts are its copies."""
-        states = self.rnn(self.known(clip)[:, self.warm_up :])[0]
+        return self.states_of(self.known(self.described(clip)))
+
+    def states_of(self, known: Tensor) -> Tensor:
+        """Features (B, T, D) of what is known at each tick to states (B, T, hidden_dim)."""
+        states = self.rnn(known[:, self.warm_up :])[0]
         return torch.cat([states[:, :1].expand(-1, self.warm_up, -1), states], dim=1)
 
     def live(self, window: int) -> RecurrentHead:
         """The recurrent network, on the features of a stream of as many sub-networks, with like skip connections."""
         return RecurrentHead(self)
 
-    def known(self, clip: Tensor) -> Tensor:
-        """Clip (B, C, T, H, W) to features (B, T, D) of what is known at each tick."""
+    def described(self, clip: Tensor) -> list[Tensor]:
+        """Clip (B, C, T, H, W) to features (B, T, D_k) of every frame by each sub-network that the head is given.
+
+        Raises ValueError where the clip is shorter than the pipeline.
+        """
         self.encoder.check(clip)
         batch, ticks = clip.shape[0], clip.shape[2]
         if ticks < len(self.clocks):
@@ -130,11 +137,20 @@ class DepthParallelRnn(Recurrent):
                 f"a clip of {ticks} frames never gets through {len(self.clocks)} sub-networks; lengthen it, as by "
                 "clips.training.num_frames"
             )
-        seen = frames_seen(self.clocks, ticks).clamp(min=0)  # none yet: not read
         maps, found = clip.transpose(1, 2).flatten(0, 1), []
-        for network, frames in zip(self._networks, seen.to(clip.device), strict=True):
+        for network in self._networks:
             maps = network(maps)
             if self.skip_connections or network is self._networks[-1]:
-                features = maps.mean(dim=(2, 3)).unflatten(0, (batch, ticks))  # (B, T, D_k)
-                found.append(features[:, frames] if self.delayed else features)
+                found.append(maps.mean(dim=(2, 3)).unflatten(0, (batch, ticks)))
+        return found
+
+    def known(self, described: Sequence[Tensor]) -> Tensor:
+        """What `described` gives to features (B, T, D) of what is known at each tick, the deepest first."""
+        found = list(described)
+        if self.delayed:
+            seen = frames_seen(self.clocks, found[0].shape[1]).clamp(min=0)  # none yet: not read
+            found = [
+                features[:, frames.to(features.device)]
+                for features, frames in zip(found, seen[-len(found) :], strict=True)
+            ]
         return torch.cat([found[-1], *found[:-1]], dim=2)

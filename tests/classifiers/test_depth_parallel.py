@@ -45,7 +45,7 @@ def test_the_simulation_knows_what_the_stream_knows(
 ) -> None:
     classifier = parallel(encoder, number, skip_connections=skip, clocks=clocks)
     (clip,) = clips(1)
-    known = classifier.known(clip[None])[0]
+    known = classifier.known(classifier.described(clip[None]))[0]
     with DepthParallel(encoder, number, "multiply_adds", clocks, skip) as stream:
         for tick in range(TICKS):
             maps = stream.step(clip[:, tick])
