@@ -15,6 +15,7 @@ from selfsup.data.audio_policy import AudioPolicy
 from selfsup.data.catalogue import SPLITS, Catalogue, take_stock
 from selfsup.data.clips import ViewSampler
 from selfsup.data.dataset import ClipDataset, VideoDataset, ViewDataset, collate
+from selfsup.data.guarded import GuardedLoader
 from selfsup.data.resumable import ResumableDataModule
 from selfsup.data.sampling import ClipSampler
 from selfsup.data.splits import FRACTIONS
@@ -49,7 +50,8 @@ class VideoDataModule(ResumableDataModule):
         reader: decoder, see `VideoReader`.
         index_cache: file of the index; null for one in the user's cache folder, keyed by where the videos lie.
         index_processes: videos inspected at once, or "auto".
-        decode_timeout_seconds: a video whose inspection takes longer is left out.
+        decode_timeout_seconds: a video whose inspection takes longer is left out; one of which an example takes longer
+            afterwards is given up, unless `num_workers` is 0.
         max_failed_fraction: the run stops when a larger share of the videos fails after indexing.
         audio: which videos are left out where the sampler hears; None: none but those that it refuses itself.
     """
@@ -185,19 +187,15 @@ class VideoDataModule(ResumableDataModule):
         }
 
     def _loader(self, dataset: VideoDataset, keys: list[tuple[int, int]]) -> DataLoader:
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=keys,
-            collate_fn=collate,
-            **self.worker_options(persistent=False),
-        )
+        batches = [keys[start : start + self.batch_size] for start in range(0, len(keys), self.batch_size)]
+        return GuardedLoader(dataset, batches, collate_fn=collate, **self.worker_options(persistent=False))
 
     def worker_options(self, persistent: bool = True) -> dict[str, Any]:
         """Processes that decode."""
         options: dict[str, Any] = {"num_workers": self.num_workers, "pin_memory": torch.cuda.is_available()}
         if self.num_workers:
             options |= {
+                "timeout_seconds": self.decode_timeout_seconds,
                 "persistent_workers": persistent,
                 "prefetch_factor": 4,
                 "worker_init_fn": _start_worker,
@@ -207,6 +205,8 @@ class VideoDataModule(ResumableDataModule):
 
 def _start_worker(_: int) -> None:
     torch.set_num_threads(1)  # the workers are the parallelism
+    # By the other way a thread of this process hands batches over: none runs where a decoder hangs in native code.
+    torch.multiprocessing.set_sharing_strategy("file_system")
     # A stop reaches the whole process group. The main process saves a checkpoint first, and needs its workers for it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import Dataset, default_collate
 
 from selfsup.data.clips import ViewSampler
 from selfsup.data.flow_fields import crop_example
+from selfsup.data.guarded import GuardedLoader, Readers
 from selfsup.data.index import VideoInfo
 from selfsup.data.labels import Labels
 from selfsup.data.reader import VideoReader
@@ -58,16 +59,27 @@ class VideoDataset(Dataset[dict[str, Tensor] | Failure]):
         self.short_side_pixels = short_side_pixels
         self.backend = backend
         self.labels = labels
+        self.readers = Readers(0)
+        self.given_up: dict[int, str] = {}
+
+    def name_of(self, video: int) -> str:
+        """The path of a video."""
+        return str(self.videos[video].path)
 
     def example(self, key: Key, number: int, sampler: ClipSampler, crop: nn.Module) -> dict[str, Tensor] | Failure:
         """What `sampler` says of video `number`, its frames (C, T, H, W), uint8, cropped by `crop`.
 
         All chance comes from the seed and `key`.
         """
+        if number in self.given_up:
+            return Failure(number, self.given_up[number])
         info = self.videos[number]
         generator = torch.Generator().manual_seed(derive_seed(self.seed, *key))
         try:
-            with VideoReader(info.path, backend=self.backend, short_side_pixels=self.short_side_pixels) as video:
+            with (
+                self.readers.reading(number),
+                VideoReader(info.path, backend=self.backend, short_side_pixels=self.short_side_pixels) as video,
+            ):
                 example = sampler(video, info, generator)
         except (ValueError, OSError) as error:
             return Failure(number, str(error))
@@ -209,11 +221,11 @@ class EpochBatches:
             yield [(self.epoch, index) for index in kept]
 
 
-class ResumableLoader(DataLoader):
+class ResumableLoader(GuardedLoader):
     """A data loader that Lightning can stop after any batch and take up again at the next."""
 
     def __init__(self, dataset: Dataset, batches: EpochBatches, **options: Any) -> None:
-        super().__init__(dataset, batch_sampler=batches, collate_fn=collate, **options)
+        super().__init__(dataset, batches, collate_fn=collate, **options)
         self.batches = batches
         self.taken = (0, 0)  # epoch, batches of it that were taken
 

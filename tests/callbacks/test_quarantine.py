@@ -1,5 +1,6 @@
 """Videos that break during a real training: named, counted, left out, and too many of them stop the run."""
 
+import multiprocessing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from torch import nn
 from selfsup.callbacks.quarantine import Quarantine
 from selfsup.data import videos
 from selfsup.data.datamodule import VideoDataModule
+from selfsup.data.sampling import ClipSampler
 from selfsup.encoders.encoder import FrameEncoder
 from selfsup.tasks.temporal_order import OrderSampler, TemporalOrder
+from tests.data.misbehaving import CRASH, HANG, Spoiled
 
 SAMPLER = OrderSampler(span_seconds=1.2, gap_seconds=0.2, reach_seconds=0.4)
 
@@ -37,11 +40,11 @@ class Seen(pl.Callback):
         self.failures.append([failure.video for failure in batch["failures"]])
 
 
-def data_of(manifest: Path, **arguments: Any) -> VideoDataModule:
+def data_of(manifest: Path, sampler: ClipSampler = SAMPLER, **arguments: Any) -> VideoDataModule:
     """16 train, 4 val and 4 test videos, indexed."""
     data = VideoDataModule(
         videos.manifest,
-        SAMPLER,
+        sampler,
         manifest=str(manifest),
         index_cache=str(manifest.with_name("index.jsonl")),
         **({"size_pixels": 16, "batch_size": 4, "num_workers": 0, "clips_per_video": 2} | arguments),
@@ -159,3 +162,23 @@ def test_a_resumed_run_leaves_out_what_failed_before(synthetic_copy: Path) -> No
     with pytest.warns(UserWarning, match="quarantined"):
         fit(data, [second, seen], epochs=1)
     assert not any(seen.failures)  # not even tried
+
+
+@pytest.mark.parametrize(("how", "reason"), [(HANG, "not read within data.decode_timeout_seconds=2"), (CRASH, "died")])
+def test_a_decoder_that_hangs_or_crashes_costs_one_video(
+    synthetic_manifest: Path, synthetic_index: Path, how: str, reason: str
+) -> None:
+    clean, untouched = Seen(), data_of(synthetic_manifest)
+    fit(untouched, [clean], epochs=1)
+    path = untouched.videos["train"][5].path
+    sampler = Spoiled(SAMPLER, (path.name,), how)
+    data = data_of(synthetic_manifest, sampler, num_workers=2, decode_timeout_seconds=2.0)
+    quarantine, seen = Quarantine(data, max_failed_fraction=0.25), Seen()
+    with pytest.warns(UserWarning, match=reason):
+        fit(data, [quarantine, seen], epochs=2)
+    assert [row["path"] for row in quarantine.rows()] == [str(path)]
+    assert sum(len(failed) for failed in seen.failures) <= 3, "it was asked for again after it had failed"
+    expected = [[video for video in batch if video != 5] for batch in clean.videos]
+    assert seen.videos[: len(expected)] == expected, "the other videos of the epoch are the same"
+    assert len(seen.videos) == 2 * len(expected)
+    assert multiprocessing.active_children() == []
