@@ -46,8 +46,8 @@ def start(folder: Path, manifest: Path, *overrides: str) -> subprocess.Popen:
     )
 
 
-def finish(process: subprocess.Popen, expected: int = 0) -> str:
-    _, errors = process.communicate(timeout=300)
+def finish(process: subprocess.Popen, expected: int = 0, timeout: float = 300) -> str:
+    _, errors = process.communicate(timeout=timeout)
     assert process.returncode == expected, errors
     return errors
 
@@ -89,6 +89,29 @@ def test_stopped_and_resumed_is_uninterrupted(
     finish(start(folder, synthetic_manifest, "resume=last"))
     assert (folder / "encoder.safetensors").read_bytes() == (whole / "encoder.safetensors").read_bytes()
     assert steps(folder) == steps(whole)
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_nothing(tmp_path: Path, synthetic_manifest: Path) -> None:
+    """Trainings are killed at random moments from their first second on, and go on, until 20 kills are survived."""
+    more = ("trainer.max_epochs=8", "checkpoint.every_minutes=0.005")
+    began = time.monotonic()
+    finish(start(tmp_path / "whole", synthetic_manifest, *more))
+    seconds = time.monotonic() - began
+    kills, trainings, generator = 0, 0, random.Random(0)
+    while kills < 20:
+        folder = tmp_path / f"run{trainings}"
+        while not (folder / "encoder.safetensors").exists():
+            process = start(folder, synthetic_manifest, *more, "resume=last")
+            try:
+                finish(process, timeout=generator.uniform(1.0, 1.2 * seconds))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+                kills += 1
+        trainings += 1
+        assert (folder / "encoder.safetensors").read_bytes() == (tmp_path / "whole/encoder.safetensors").read_bytes()
+        assert steps(folder) == steps(tmp_path / "whole")
 
 
 def test_resume_from_a_missing_path_is_one_sentence(tmp_path: Path, synthetic_manifest: Path) -> None:

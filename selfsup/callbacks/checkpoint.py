@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import time
+import zipfile
 from pathlib import Path
+from pickle import UnpicklingError
 from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_warn
 
-LAST = "last.ckpt"
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
 class Stopped(Exception):  # noqa: N818
@@ -27,10 +31,10 @@ class Checkpoint(pl.Callback):
     """Writes `last.ckpt` after every epoch, every `every_minutes`, and before SIGTERM or Ctrl-C end the run.
 
     The file is written beside and renamed, so a reader never sees half of it, and a failed write leaves the one
-    before it as it was. A second Ctrl-C ends the run at once.
+    before it as it was. That one is kept as `previous.ckpt`. A second Ctrl-C ends the run at once.
 
     Args:
-        folder: where `last.ckpt` lies.
+        folder: where both lie.
         every_minutes: None for epochs only.
     """
 
@@ -92,6 +96,8 @@ class Checkpoint(pl.Callback):
         try:
             trainer.save_checkpoint(part)
             if trainer.is_global_zero:
+                if path.exists():
+                    os.replace(path, path.with_name(PREVIOUS))
                 os.replace(part, path)
         except OSError as error:
             part.unlink(missing_ok=True)
@@ -104,16 +110,38 @@ class Checkpoint(pl.Callback):
 
 
 def find_checkpoint(resume: str | None, folder: Path) -> Path | None:
-    """The file to resume from. `last` is that of the run's folder, or None where the run has not begun.
+    """The file to resume from; None where the run has not begun.
+
+    `last` is the newest of the run's folder that is whole: a damaged one is told in a warning.
 
     Raises:
         FileNotFoundError: a path that is not there.
+        ValueError: a damaged file, and there is none before it.
     """
     if resume is None:
         return None
     if resume == "last":
-        return folder / LAST if (folder / LAST).exists() else None
-    path = Path(resume)
-    if not path.is_file():
+        found = [path for path in (folder / LAST, folder / PREVIOUS) if path.exists()]
+    elif not (path := Path(resume)).is_file():
         raise FileNotFoundError(f"{path}: no checkpoint to resume from; give a file, or resume=last")
-    return path
+    else:
+        found = [path]
+    for path in found:
+        if is_whole(path):
+            return path
+        rank_zero_warn(f"{path}: damaged or cut short")
+    if found:
+        raise ValueError(
+            f"{found[0]}: no whole checkpoint to resume from; give another file, or begin anew in a new folder"
+        )
+    return None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file of `torch.save`, a zip archive, is all there: its directory, and the CRC-32 of each record."""
+    try:
+        torch.load(path, map_location="meta", weights_only=True)  # its own reader forgives less, and checks no CRC
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (RuntimeError, EOFError, ValueError, KeyError, UnpicklingError, zipfile.BadZipFile, NotImplementedError):
+        return False
