@@ -205,8 +205,6 @@ class VideoDataModule(ResumableDataModule):
 
 def _start_worker(_: int) -> None:
     torch.set_num_threads(1)  # the workers are the parallelism
-    # By the other way a thread of this process hands batches over: none runs where a decoder hangs in native code.
-    torch.multiprocessing.set_sharing_strategy("file_system")
     # A stop reaches the whole process group. The main process saves a checkpoint first, and needs its workers for it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

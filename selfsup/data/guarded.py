@@ -21,7 +21,8 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
-LOOK_SECONDS = 1.0  # from one look at the processes to the next, while a batch is waited for
+LOOK_SECONDS = 1.0  # from one look at the processes to the next
+DYING_SECONDS = 1.0  # from a broken connection until its process is known to be dead
 PID, VIDEO, SINCE = range(3)  # columns; VIDEO is 0 where none is read, SINCE in nanoseconds
 
 
@@ -50,22 +51,28 @@ class Readers:
         finally:
             row[VIDEO] = 0
 
-    def overdue(self, seconds: float) -> list[int]:
-        """The videos that a process has been reading for longer than that."""
+    def end_overdue(self, seconds: float) -> list[int]:
+        """Kills the processes that have been reading one video for longer than that, and returns these videos."""
         before = time.monotonic_ns() - 1e9 * seconds
-        return [int(row[VIDEO]) - 1 for row in self.rows if row[VIDEO] and row[SINCE] < before]
+        living = {process.pid: process for process in multiprocessing.active_children()}
+        found = []
+        for pid, video, since in self.rows.tolist():
+            if video and since < before and pid in living:
+                found.append(video - 1)
+                living[pid].kill()
+        return found
 
     def of_the_dead(self) -> list[int]:
         """The videos that a process was reading when it died."""
         living = {process.pid for process in multiprocessing.active_children()}
-        return [int(row[VIDEO]) - 1 for row in self.rows if row[VIDEO] and int(row[PID]) not in living]
+        return [video - 1 for pid, video, _ in self.rows.tolist() if video and pid not in living]
 
-    def kill(self) -> None:
-        """Ends all processes, and forgets them."""
-        living = {process.pid: process for process in multiprocessing.active_children()}
-        for pid in self.rows[:, PID].tolist():
-            if pid in living:
-                living[pid].kill()
+    def end(self) -> None:
+        """Kills all processes, and forgets them."""
+        pids = self.rows[:, PID].tolist()
+        for process in multiprocessing.active_children():
+            if process.pid in pids:
+                process.kill()
         self.rows.zero_()
 
 
@@ -121,27 +128,32 @@ class GuardedLoader(DataLoader):
         self.untaken = Untaken(batches)
         self.timeout_seconds = timeout_seconds
         self.readers = Readers(options.get("num_workers", 0))
+        self.overdue: set[int] = set()
         if len(self.readers.rows):
             dataset.readers = self.readers
-            options["timeout"] = LOOK_SECONDS
         super().__init__(dataset, batch_sampler=self.untaken, **options)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         self.untaken.taken = 0
-        batches = self._begin()
-        while True:
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            except RuntimeError as error:
-                if self._give_up():
+        ended = threading.Event()
+        if len(self.readers.rows) and self.timeout_seconds < math.inf:
+            threading.Thread(target=self._watch, args=(ended,), daemon=True).start()
+        try:
+            batches = self._begin()
+            while True:
+                try:
+                    batch = next(batches)
+                except StopIteration:
+                    return
+                except Exception:  # of many kinds, by what was going on between two processes when one of them died
+                    if not self._give_up():
+                        raise
                     batches = self._begin()
-                elif not str(error).startswith("DataLoader timed out"):  # it has no error of its own
-                    raise
-                continue
-            self.untaken.taken += 1
-            yield batch
+                    continue
+                self.untaken.taken += 1
+                yield batch
+        finally:
+            ended.set()
 
     def _begin(self) -> Iterator[Any]:
         """Batches from new processes, or those of a persistent loader.
@@ -155,15 +167,26 @@ class GuardedLoader(DataLoader):
         signal.signal(signal.SIGCHLD, before)
         return batches
 
+    def _watch(self, ended: threading.Event) -> None:
+        """Ends what is overdue, in a thread: the main one may wait for a process that hangs to hand over a batch."""
+        while not ended.wait(LOOK_SECONDS):
+            self.overdue.update(self.readers.end_overdue(self.timeout_seconds))
+
     def _give_up(self) -> bool:
         """Whether there were videos to give up; then the processes are ended."""
-        overdue = f"not read within data.decode_timeout_seconds={self.timeout_seconds:g}"
-        found = dict.fromkeys(self.readers.overdue(self.timeout_seconds), overdue)
-        found |= dict.fromkeys(self.readers.of_the_dead(), "the process that read it died")
+        dead = self.readers.of_the_dead()
+        patience = time.monotonic() + DYING_SECONDS
+        while not dead and time.monotonic() < patience:
+            time.sleep(DYING_SECONDS / 20)
+            dead = self.readers.of_the_dead()
+        found = dict.fromkeys(dead, "the process that read it died")
+        reason = f"not read within data.decode_timeout_seconds={self.timeout_seconds:g}"
+        found |= dict.fromkeys(self.overdue, reason)
         if not found:
             return False
+        self.readers.end()
+        self.overdue.clear()
+        self._iterator = None  # of persistent processes
         dataset: Any = self.dataset
         dataset.given_up |= {video: f"{dataset.name_of(video)}: {reason}" for video, reason in found.items()}
-        self.readers.kill()
-        self._iterator = None  # of persistent processes
         return True

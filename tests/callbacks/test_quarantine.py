@@ -16,7 +16,8 @@ from selfsup.data.datamodule import VideoDataModule
 from selfsup.data.sampling import ClipSampler
 from selfsup.encoders.encoder import FrameEncoder
 from selfsup.tasks.temporal_order import OrderSampler, TemporalOrder
-from tests.data.misbehaving import CRASH, HANG, Spoiled
+from tests.data.misbehaving import CRASH, HANG
+from tests.data.spoiled import Spoiled
 
 SAMPLER = OrderSampler(span_seconds=1.2, gap_seconds=0.2, reach_seconds=0.4)
 
@@ -166,8 +167,9 @@ def test_a_resumed_run_leaves_out_what_failed_before(synthetic_copy: Path) -> No
 
 @pytest.mark.parametrize(("how", "reason"), [(HANG, "not read within data.decode_timeout_seconds=2"), (CRASH, "died")])
 def test_a_decoder_that_hangs_or_crashes_costs_one_video(
-    synthetic_manifest: Path, synthetic_index: Path, how: str, reason: str
+    synthetic_manifest: Path, synthetic_index: Path, how: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.3)  # for dead processes, in seconds
     clean, untouched = Seen(), data_of(synthetic_manifest)
     fit(untouched, [clean], epochs=1)
     path = untouched.videos["train"][5].path

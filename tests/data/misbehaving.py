@@ -5,14 +5,6 @@ import os
 import signal
 import threading
 import time
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor
-
-from selfsup.data.index import VideoInfo
-from selfsup.data.reader import VideoReader
-from selfsup.data.sampling import ClipSampler
 
 CRASH, HANG, RAISE, DIE_LATER = "crash", "hang", "raise", "die later"
 
@@ -55,25 +47,3 @@ class DiesOnArrival:
 def die(item: object) -> None:
     """Ends the process, as the kernel does where memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-@dataclass(frozen=True)
-class Spoiled:
-    """A sampler that hangs or crashes in native code on the videos of some names, as decoders do on broken files.
-
-    Where it hangs it holds the interpreter's lock: no other thread of its process runs, and no signal is heard.
-    """
-
-    sampler: ClipSampler
-    names: tuple[str, ...]
-    how: str
-
-    def refuse(self, info: VideoInfo) -> str | None:
-        return self.sampler.refuse(info)
-
-    def __call__(self, video: VideoReader, info: VideoInfo, generator: torch.Generator) -> dict[str, Tensor]:
-        if info.path.name in self.names:
-            if self.how == CRASH:
-                ctypes.string_at(0)
-            ctypes.PyDLL(None).sleep(3600)
-        return self.sampler(video, info, generator)

@@ -14,6 +14,12 @@ from selfsup.data.guarded import LOOK_SECONDS, GuardedLoader, Readers
 from tests.data.misbehaving import CRASH, HANG, RAISE, square
 
 
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch looks for dead processes every five seconds."""
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.3)
+
+
 class Squares(Dataset):
     """The square of a number; a word, which stands for a video, does what it says to the process."""
 
