@@ -111,6 +111,8 @@ KNOWN = {
     f"{WORDS} data.labels_fraction=0.25 trainer.max_epochs=10": Known(SMALL, slow=True),
     f"{HALF} classifier=frame_pooling": Known(SMALL, slow=True),
     f"{HALF} classifier=r3d encoder=r3d10 clips=segments": Known(SMALL, slow=True),
+    f"{HALF} classifier=r2plus1d encoder=r2plus1d10 clips=segments": Known(SMALL, slow=True),
+    f"{HALF} classifier=c3d clips=segments clips.training.num_segments=16": Known(SMALL, slow=True),
     f"{HALF} classifier=i3d clips=segments 'classifier.time_strides=[2,1,2,1,1]'": Known(SMALL, slow=True),
     f"{WORDS} data.labels_fraction=0.25 trainer.max_epochs=10 classifier=two_stream classifier.flow_frames=5 "
     "clips.training.cache_folder=flow classifier.streams=both,clip,flow": Known(SMALL, slow=True),
@@ -275,6 +277,15 @@ KNOWN = {
     ),
     "python benchmarks/clockwork.py --root DAVIS --runs RUN/0 RUN/1 RUN/2 --record clockwork.json --timed dog": Known(
         elsewhere="tests/test_clockwork_benchmark.py"
+    ),
+    "python benchmarks/lateness.py --record late.json": Known(
+        "--seeds 0 --videos 12 --size-pixels 32 --encoder-steps 1 --head-steps 1 --sub-networks 2",
+        process=True,
+        slow=True,
+    ),
+    "python benchmarks/skipping.py --record skipping.json --encoders RUN/0/encoder.safetensors "
+    "RUN/1/encoder.safetensors RUN/2/encoder.safetensors --data data.videos.videos=240": Known(
+        elsewhere="tests/test_skipping_benchmark.py"
     ),
     "python benchmarks/velocity.py --root DAVIS --encoders runs/mine/encoder.safetensors --picture velocity.png": Known(
         elsewhere="tests/test_clockwork_benchmark.py"

@@ -46,7 +46,7 @@ def loader(data: Squares, persistent: bool = False, timeout_seconds: float = 1.5
     return GuardedLoader(data, batches, timeout_seconds, **options)
 
 
-@pytest.mark.parametrize("persistent", [False, True])
+@pytest.mark.parametrize("persistent", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_what_hangs_and_what_crashes_is_given_up_and_named(persistent: bool) -> None:
     data = Squares([0, 1, 2, HANG, 4, 5, CRASH, HANG, 8, 9])
     batches = loader(data, persistent)
