@@ -15,7 +15,6 @@ from selfsup.data.flow_fields import crop_example
 from selfsup.data.guarded import GuardedLoader, Readers
 from selfsup.data.index import VideoInfo
 from selfsup.data.labels import Labels
-from selfsup.data.reader import VideoReader
 from selfsup.data.sampling import ClipSampler
 
 Key = tuple[int, int]  # (epoch, index)
@@ -76,10 +75,7 @@ class VideoDataset(Dataset[dict[str, Tensor] | Failure]):
         info = self.videos[number]
         generator = torch.Generator().manual_seed(derive_seed(self.seed, *key))
         try:
-            with (
-                self.readers.reading(number),
-                VideoReader(info.path, backend=self.backend, short_side_pixels=self.short_side_pixels) as video,
-            ):
+            with self.readers.reading(number), info.open(self.backend, self.short_side_pixels) as video:
                 example = sampler(video, info, generator)
         except (ValueError, OSError) as error:
             return Failure(number, str(error))

@@ -17,7 +17,6 @@ from selfsup.data.foreground import Labeller, Labels, VideoLabeller, settings_of
 from selfsup.data.foreground_store import ForegroundStore, Verdicts
 from selfsup.data.index import VideoInfo
 from selfsup.data.processes import run_in_processes
-from selfsup.data.reader import VideoReader
 from selfsup.data.sampling import Prepared
 
 
@@ -93,7 +92,7 @@ class ForegroundLabels:
         times = self.times_seconds(info, chunk)
         if isinstance(self.labeller, VideoLabeller):
             return self.labeller.of_video(info, times)
-        with VideoReader(info.path, short_side_pixels=self.short_side_pixels) as video:
+        with info.open(short_side_pixels=self.short_side_pixels) as video:
             frames = video.frames(times)
         try:
             return self.labeller(frames, times)

@@ -69,6 +69,10 @@ class VideoInfo:
     longest_gap: float = 1.0
     sound: SoundInfo | None = None
 
+    def open(self, backend: str = "pyav", short_side_pixels: int | None = None) -> VideoReader:
+        """A reader of its frames and sound; arguments and errors are those of `VideoReader`."""
+        return VideoReader(self.path, backend=backend, short_side_pixels=short_side_pixels)
+
     @property
     def heard_seconds(self) -> float:
         """Up to when there are both frames and sound; 0 where there is no sound."""

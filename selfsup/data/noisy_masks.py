@@ -16,7 +16,6 @@ from torch import Tensor
 
 from selfsup.data.foreground import Labels, certainty
 from selfsup.data.index import VideoInfo
-from selfsup.data.reader import VideoReader
 from selfsup.data.true_masks import read_masks
 
 
@@ -51,7 +50,7 @@ class NoisyMasks:
         truth = read_masks(info.path)
         if truth is None:
             raise ValueError(f"{info.path}: no true masks are known; give data=davis or data=synthetic")
-        with VideoReader(info.path) as video:
+        with info.open() as video:
             shown = video.times_seconds
         numbers = [int(np.abs(shown - seconds).argmin()) for seconds in times_seconds]
         masks = torch.from_numpy(np.stack([self._spoiled(truth[number], info, number) for number in numbers])).float()

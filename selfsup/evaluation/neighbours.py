@@ -16,7 +16,6 @@ from torchvision.utils import make_grid
 
 from selfsup.data.index import VideoInfo
 from selfsup.data.listing import printable
-from selfsup.data.reader import VideoReader
 
 SIDE_PIXELS = 112
 BORDER_PIXELS = 4
@@ -54,7 +53,7 @@ def read_moment(moment: Moment, sound_seconds: float, rate_hz: int) -> tuple[Ten
 
     Raises ValueError or OSError where the file cannot be read any more.
     """
-    with VideoReader(moment.info.path, short_side_pixels=SIDE_PIXELS) as video:
+    with moment.info.open(short_side_pixels=SIDE_PIXELS) as video:
         frame = video.frames([min(moment.shown_seconds, video.duration_seconds)])[0]
         # Seconds were kept in float32: the last sound of a long video may seem to end after it.
         start = max(0.0, min(moment.heard_seconds, moment.info.heard_seconds - sound_seconds))
