@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -99,29 +99,43 @@ class FlowClip:
         stacks = stack(fields, self.length, torch.from_numpy(np.searchsorted(numbers, starts)))
         return {**example, "flow": to_unit(stacks, self.bound_pixels)}
 
+    def to_pack(self, info: VideoInfo, short_side_pixels: int) -> Iterator[tuple[dict[str, str | int | float], bytes]]:
+        """The flow of the whole video at this size, in parts."""
+        if (reason := self.refuse(info)) is not None:
+            raise ValueError(f"{info.path}: {reason}")
+        with info.open(short_side_pixels=short_side_pixels) as video:
+            store = self._store(video, info, video.frames([0.0]).shape)
+            yield from store.to_pack(lambda first, stop: self._computed(video, info, first, stop))
+
     def _fields(self, video: VideoReader, info: VideoInfo, numbers: np.ndarray, shape: Sequence[int]) -> Tensor:
         """Int8 (N, 2, H, W)."""
-        rate, algorithm = self.rate_hz(info), self.algorithm or Dis()
-
-        def compute(first: int, stop: int) -> np.ndarray:
-            frames = video.frames((np.arange(first, stop + 1) / rate).tolist())
-            try:
-                return quantise(flow(frames, algorithm), self.bound_pixels).numpy()
-            except ValueError as error:
-                raise ValueError(f"{info.path}: {error}") from error
-
+        store = self._store(video, info, shape)
+        if (packed := store.packed(numbers)) is not None:
+            return torch.from_numpy(packed)
         if self.cache_folder is None:
             runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
-            return torch.from_numpy(np.concatenate([compute(int(run[0]), int(run[-1]) + 1) for run in runs]))
-        key: dict[str, str | float] = {
+            fields = [self._computed(video, info, int(run[0]), int(run[-1]) + 1) for run in runs]
+            return torch.from_numpy(np.concatenate(fields))
+        return torch.from_numpy(store.read(numbers, lambda first, stop: self._computed(video, info, first, stop)))
+
+    def _computed(self, video: VideoReader, info: VideoInfo, first: int, stop: int) -> np.ndarray:
+        """Fields `first` to `stop`, int8 (stop - first, 2, H, W)."""
+        frames = video.frames((np.arange(first, stop + 1) / self.rate_hz(info)).tolist())
+        try:
+            return quantise(flow(frames, self.algorithm or Dis()), self.bound_pixels).numpy()
+        except ValueError as error:
+            raise ValueError(f"{info.path}: {error}") from error
+
+    def _store(self, video: VideoReader, info: VideoInfo, shape: Sequence[int]) -> FlowStore:
+        key: dict[str, str | int | float] = {
             "video": info.checksum,
-            "algorithm": algorithm.name,
-            "rate_hz": round(rate, 6),
+            "algorithm": (self.algorithm or Dis()).name,
+            "rate_hz": round(self.rate_hz(info), 6),
             "bound_pixels": self.bound_pixels,
             "reader": video.backend,  # decoders differ in the last bit
         }
-        store = FlowStore(Path(self.cache_folder), key, self.steps(info) - 1, shape[-2], shape[-1])
-        return torch.from_numpy(store.read(numbers, compute))
+        folder = Path(self.cache_folder or "")
+        return FlowStore(folder, key, self.steps(info) - 1, shape[-2], shape[-1], info.kept)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ class FlowStore:
         key: everything that the fields depend on.
         count: fields that the video has.
         height, width: of a field, in pixels.
+        kept: of the video, see `VideoInfo.kept`; `packed` reads the fields that lie there.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class FlowStore:
     count: int
     height: int
     width: int
+    kept: Callable[[Mapping[str, str | int | float]], bytes | None] = lambda key: None
 
     def read(self, numbers: np.ndarray, compute: Callable[[int, int], np.ndarray]) -> np.ndarray:
         """Fields `numbers`, sorted int64 (N,), as int8 (N, 2, H, W).
@@ -43,35 +45,61 @@ class FlowStore:
         What is not there is made by `compute(first, stop)`, int8 (stop - first, 2, H, W), and written for the next
         time. Raises OSError where the folder cannot be read or written.
         """
-        assert len(numbers), "no field is asked for"
-        assert 0 <= numbers.min() <= numbers.max() < self.count, "no such fields"
         parts = []
-        for chunk in np.unique(numbers // CHUNK_FIELDS).tolist():
-            first, stop = chunk * CHUNK_FIELDS, min((chunk + 1) * CHUNK_FIELDS, self.count)
-            fields = self._load(chunk, stop - first)
-            if fields is None:
+        for chunk, first, stop, wanted in self._chunks(numbers):
+            content = read_checked(self.path(chunk), self._key(chunk))
+            if content is None:
                 fields = compute(first, stop)
-                self._save(chunk, fields)
-            parts.append(fields[numbers[(numbers >= first) & (numbers < stop)] - first])
+                write_checked(self.path(chunk), self._key(chunk), _compressed(fields))
+            else:
+                fields = self._fields(content, stop - first)
+            parts.append(fields[wanted])
         return np.concatenate(parts)
+
+    def packed(self, numbers: np.ndarray) -> np.ndarray | None:
+        """Fields `numbers` as of `read` where they lie with the video; None where they do not."""
+        parts = []
+        for chunk, first, stop, wanted in self._chunks(numbers):
+            content = self.kept(self._chunk_key(chunk))
+            if content is None:
+                return None
+            parts.append(self._fields(content, stop - first)[wanted])
+        return np.concatenate(parts)
+
+    def to_pack(
+        self, compute: Callable[[int, int], np.ndarray]
+    ) -> Iterator[tuple[dict[str, str | int | float], bytes]]:
+        """All fields, made by `compute` as of `read`, in parts: the key of each, and its bytes."""
+        for chunk, first, stop, _ in self._chunks(np.arange(self.count)):
+            yield self._chunk_key(chunk), _compressed(compute(first, stop))
 
     def path(self, chunk: int) -> Path:
         """The file of fields from `chunk * CHUNK_FIELDS` on."""
         return named(self.folder, self._text(), f"-{chunk:04d}.flow")
 
-    def _load(self, chunk: int, length: int) -> np.ndarray | None:
-        packed = read_checked(self.path(chunk), self._key(chunk))
-        if packed is None:
-            return None
-        return np.frombuffer(zlib.decompress(packed), np.int8).reshape(length, 2, self.height, self.width)
+    def _chunks(self, numbers: np.ndarray) -> Iterator[tuple[int, int, int, np.ndarray]]:
+        """The chunks in which sorted fields lie: number, first field, the one after the last, places in it (N',)."""
+        assert len(numbers), "no field is asked for"
+        assert 0 <= numbers.min() <= numbers.max() < self.count, "no such fields"
+        for chunk in np.unique(numbers // CHUNK_FIELDS).tolist():
+            first, stop = chunk * CHUNK_FIELDS, min((chunk + 1) * CHUNK_FIELDS, self.count)
+            yield chunk, first, stop, numbers[(numbers >= first) & (numbers < stop)] - first
 
-    def _save(self, chunk: int, fields: np.ndarray) -> None:
-        packed = zlib.compress(np.ascontiguousarray(fields, np.int8).tobytes(), 6)
-        write_checked(self.path(chunk), self._key(chunk), packed)
+    def _fields(self, content: bytes, length: int) -> np.ndarray:
+        return np.frombuffer(zlib.decompress(content), np.int8).reshape(length, 2, self.height, self.width)
+
+    def _known(self) -> dict[str, str | int | float]:
+        return {**self.key, "version": VERSION, "count": self.count, "height": self.height, "width": self.width}
+
+    def _chunk_key(self, chunk: int) -> dict[str, str | int | float]:
+        return {**self._known(), "chunk": chunk}
 
     def _text(self) -> bytes:
-        known = {**self.key, "version": VERSION, "count": self.count, "height": self.height, "width": self.width}
-        return json.dumps(known, sort_keys=True).encode()
+        return json.dumps(self._known(), sort_keys=True).encode()
 
     def _key(self, chunk: int) -> bytes:
         return self._text() + f"#{chunk}#".encode()
+
+
+def _compressed(fields: np.ndarray) -> bytes:
+    return zlib.compress(np.ascontiguousarray(fields, np.int8).tobytes(), 6)

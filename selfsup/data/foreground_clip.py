@@ -6,7 +6,7 @@ arXiv 1612.06370).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,6 @@ from selfsup.data.index import VideoInfo
 from selfsup.data.object_window import ObjectWindow
 from selfsup.data.reader import VideoReader
 from selfsup.data.sampling import Prepared
-from selfsup.data.true_masks import read_masks
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,17 @@ class ForegroundClip:
         """See `ForegroundLabels.prepare`."""
         return self.labels.prepare(infos, processes=processes, progress=progress)
 
+    def to_pack(self, info: VideoInfo, short_side_pixels: int) -> Iterator[tuple[dict[str, str | int | float], bytes]]:
+        """The labels of each part, made where they are not kept yet."""
+        if (reason := self.refuse(info)) is not None:
+            raise ValueError(f"{info.path}: {reason}")
+        for chunk in self.labels.chunks(info):
+            self.labels.verdicts(info, chunk)
+            store = self.labels.store(info, chunk)
+            content = store.content()
+            assert content is not None, "the verdicts were made of it"
+            yield store.whole_key, content
+
     def __call__(self, video: VideoReader, info: VideoInfo, generator: torch.Generator) -> dict[str, Tensor]:
         chunk, place = self._draw(info, generator)
         seconds = self.labels.times_seconds(info, [chunk[place]])[0]
@@ -71,7 +81,7 @@ class ForegroundClip:
             first = min(number, len(video.times_seconds) - 2)  # the last frame has no next one
             pair = video.frames(video.times_seconds[first : first + 2].tolist())
             example["flow"] = to_unit(flow(pair, self.flow))[0]
-        if (masks := read_masks(info.path)) is not None:
+        if (masks := info.true_masks()) is not None:
             example["truth"] = F.resize(torch.from_numpy(masks[number]).float()[None], size, antialias=True)
         if self.window is not None:
             top, left, side = self.window(example["mask"][0], generator)

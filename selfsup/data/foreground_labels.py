@@ -85,13 +85,15 @@ class ForegroundLabels:
             "first": chunk.start,
             "stop": chunk.stop,
         }
-        return ForegroundStore(self.where(), key)
+        return ForegroundStore(self.where(), key, info.kept)
 
     def make(self, info: VideoInfo, chunk: range) -> Labels:
         """Labels one part of a video, whether that was done before or not; ValueError where that is impossible."""
         times = self.times_seconds(info, chunk)
         if isinstance(self.labeller, VideoLabeller):
             return self.labeller.of_video(info, times)
+        if reason := info.refuse_size(self.short_side_pixels):
+            raise ValueError(f"{info.path}: {reason}, or keep the labels with it by pack.task=true")
         with info.open(short_side_pixels=self.short_side_pixels) as video:
             frames = video.frames(times)
         try:

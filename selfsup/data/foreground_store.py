@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,10 +45,12 @@ class ForegroundStore:
         folder: of the files of all videos; made when the first is written.
         key: everything that the labels depend on: the video's checksum, its frames' rate and size, and
             `foreground.settings_of` the labeller.
+        kept: of the video, see `VideoInfo.kept`; labels that lie there come before those in the folder.
     """
 
     folder: Path
     key: Mapping[str, str | int | float]
+    kept: Callable[[Mapping[str, str | int | float]], bytes | None] = lambda key: None
 
     @cached_property
     def path(self) -> Path:
@@ -99,17 +101,26 @@ class ForegroundStore:
         parts = self._parts()
         return _verdicts(parts[0]) if parts is not None else None
 
+    @property
+    def whole_key(self) -> dict[str, str | int | float]:
+        """The key, and the version of the format."""
+        return {**self.key, "version": VERSION}
+
+    def content(self) -> bytes | None:
+        """All that is kept, as it lies on disk; None and OSError as for `read`."""
+        content = self.kept(self.whole_key)
+        return read_checked(self.path, self._text) if content is None else content
+
     def _parts(self) -> tuple[dict[str, Any], bytes] | None:
         """The header, and all masks as they are packed."""
-        content = read_checked(self.path, self._text)
-        if content is None:
+        if (content := self.content()) is None:
             return None
         start = 4 + int.from_bytes(content[:4], "little")
         return json.loads(content[4:start]), content[start:]
 
     @cached_property
     def _text(self) -> bytes:
-        return json.dumps({**self.key, "version": VERSION}, sort_keys=True).encode()
+        return json.dumps(self.whole_key, sort_keys=True).encode()
 
 
 def _verdicts(header: dict[str, Any]) -> Verdicts:

@@ -17,7 +17,6 @@ from torchvision.transforms.v2 import functional as F
 from selfsup.data.index import VideoInfo
 from selfsup.data.reader import VideoReader
 from selfsup.data.sampling import uniform
-from selfsup.data.true_masks import read_masks
 
 Negatives = Literal["other_video", "other_time", "both"]
 Grid = Literal["shared", "free"]
@@ -120,7 +119,7 @@ class FrameAndSound:
             starts = shown.clip(0, self._last_start(info)).tolist()
         example["sound"] = self._sounds(video, starts)
         example["seconds"] = torch.tensor([video.times_seconds[numbers].tolist(), starts]).T
-        if self.truth and (masks := read_masks(info.path)) is not None:
+        if self.truth and (masks := info.true_masks()) is not None:
             size = list(example["clip"].shape[-2:])
             example["truth"] = F.resize(torch.from_numpy(masks[numbers]).float()[None], size, antialias=True)
         return example

@@ -9,17 +9,19 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from selfsup.data.loudness import SoundInfo
 from selfsup.data.processes import run_in_processes
 from selfsup.data.reader import VideoReader
+from selfsup.data.true_masks import read_masks
 
 _VERSION = 3
 # Three photographs encoded as videos by seven codecs change by up to 12 levels, of 360 films from standing cameras all
@@ -72,6 +74,18 @@ class VideoInfo:
     def open(self, backend: str = "pyav", short_side_pixels: int | None = None) -> VideoReader:
         """A reader of its frames and sound; arguments and errors are those of `VideoReader`."""
         return VideoReader(self.path, backend=backend, short_side_pixels=short_side_pixels)
+
+    def refuse_size(self, short_side_pixels: int) -> str | None:
+        """Why its frames cannot be had with so long a short side, or None; a file enlarges them."""
+        return None
+
+    def kept(self, key: Mapping[str, str | int | float]) -> bytes | None:
+        """What lies with the video that a task has computed of it under `key`; None where there is nothing."""
+        return None
+
+    def true_masks(self) -> NDArray[np.bool_] | None:
+        """Which pixels of its frames truly are foreground, (T, H, W); None where nobody knows."""
+        return read_masks(self.path)
 
     @property
     def heard_seconds(self) -> float:
@@ -169,7 +183,7 @@ def build_index(
         done += 1
         if progress is not None:
             progress(done, len(keys))
-    videos = {path: _info(path, row) for path in paths if "refused" not in (row := rows[path])}
+    videos = {path: VideoInfo(path=path, **columns_of(row)) for path in paths if "refused" not in (row := rows[path])}
     refused = {path: str(row["refused"]) for path in paths if "refused" in (row := rows[path])}
     return Index(videos, refused)
 
@@ -182,15 +196,21 @@ def _inspect_row(path: Path) -> tuple[dict[str, Any], bool]:
     except (ValueError, OSError) as error:
         lasting = not isinstance(error, OSError) and not isinstance(error.__cause__, OSError)
         return {"refused": str(error).removeprefix(f"{path}: ")}, lasting
+    return row_of(info), True
+
+
+def row_of(info: VideoInfo) -> dict[str, Any]:
+    """All but the path, as JSON can hold it."""
     row = {name: getattr(info, name) for name in _COLUMNS}
     sound = None if info.sound is None else info.sound.row()
-    return row | {"motion": [round(float(value), 5) for value in info.motion], "sound": sound}, True
+    return row | {"motion": [round(float(value), 5) for value in info.motion], "sound": sound}
 
 
-def _info(path: Path, row: dict[str, Any]) -> VideoInfo:
+def columns_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What `row_of` wrote, as arguments of `VideoInfo`."""
     motion = np.asarray(row["motion"], dtype=np.float32)
     sound = None if row["sound"] is None else SoundInfo.of_row(row["sound"])
-    return VideoInfo(path=path, motion=motion, sound=sound, **{name: row[name] for name in _COLUMNS})
+    return {"motion": motion, "sound": sound, **{name: row[name] for name in _COLUMNS}}
 
 
 def _motion(video: VideoReader, times: list[float]) -> tuple[np.ndarray, float]:

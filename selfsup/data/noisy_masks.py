@@ -16,7 +16,6 @@ from torch import Tensor
 
 from selfsup.data.foreground import Labels, certainty
 from selfsup.data.index import VideoInfo
-from selfsup.data.true_masks import read_masks
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class NoisyMasks:
 
     def of_video(self, info: VideoInfo, times_seconds: Sequence[float]) -> Labels:
         """Labels of the frames of a video shown at T rising times, in seconds, at the size of its masks."""
-        truth = read_masks(info.path)
+        truth = info.true_masks()
         if truth is None:
             raise ValueError(f"{info.path}: no true masks are known; give data=davis or data=synthetic")
         with info.open() as video:

@@ -153,6 +153,19 @@ class VideoReader:
         Silence where the track starts late or has a hole. Raises ValueError where there is no track, where it
         ends before `stop_seconds`, or where samples are no finite numbers.
         """
+        self._check_sound(start_seconds, stop_seconds, rate_hz)
+        zero = self.zero_seconds
+        try:
+            samples = read_sound(self._source, start_seconds + zero, stop_seconds + zero, rate_hz)
+        except SoundEndsError as error:
+            raise self._no_sound(stop_seconds, max(0.0, error.seconds - zero)) from None
+        except FFmpegError as error:
+            raise UnreadableVideo(self.path, f"its sound cannot be read ({error.strerror})") from error
+        except ValueError as error:
+            raise UnreadableVideo(self.path, str(error)) from None
+        return torch.from_numpy(samples)
+
+    def _check_sound(self, start_seconds: float, stop_seconds: float, rate_hz: int) -> None:
         if not self.has_audio:
             raise ValueError(f"{self.path}: has no sound track; leave it out or use a task without sound")
         if not -SLACK_SECONDS <= start_seconds < stop_seconds < float("inf") or rate_hz < 1:
@@ -160,33 +173,24 @@ class VideoReader:
                 f"{self.path}: no sound from {start_seconds:.2f} s to {stop_seconds:.2f} s at {rate_hz} Hz; "
                 "give 0 <= start < stop and a positive rate"
             )
-        zero = self._zero_seconds
-        try:
-            samples = read_sound(self._source, start_seconds + zero, stop_seconds + zero, rate_hz)
-        except SoundEndsError as error:
-            end_seconds = max(0.0, error.seconds - zero)
-            raise ValueError(
-                f"{self.path}: no sound at {stop_seconds:.2f} s, the track ends at {end_seconds:.2f} s; "
-                "shorten the clip"
-            ) from None
-        except FFmpegError as error:
-            raise UnreadableVideo(self.path, f"its sound cannot be read ({error.strerror})") from error
-        except ValueError as error:
-            raise UnreadableVideo(self.path, str(error)) from None
-        return torch.from_numpy(samples)
+
+    def _no_sound(self, at_seconds: float, end_seconds: float) -> ValueError:
+        return ValueError(
+            f"{self.path}: no sound at {at_seconds:.2f} s, the track ends at {end_seconds:.2f} s; shorten the clip"
+        )
 
     def sound(self) -> SoundInfo | None:
         """What can be told of the whole sound track, decoded once; None where there is no track."""
         if not self.has_audio:
             return None
         try:
-            levels = read_levels(self._source, self._zero_seconds, LOUDNESS_HZ)
+            levels = read_levels(self._source, self.zero_seconds, LOUDNESS_HZ)
         except FFmpegError:
             return SoundInfo(0.0, True, np.zeros(0, np.float32))
         return SoundInfo(levels.stop_seconds, levels.is_finite, decibels(levels.squares))
 
     @property
-    def _zero_seconds(self) -> float:
+    def zero_seconds(self) -> float:
         """When the first frame is shown, on the file's own clock."""
         return float(self._table.pts[0]) * float(self._source.stream.time_base)
 

@@ -7,7 +7,7 @@ seconds; the reader answers with the frame whose presentation time is nearest.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -81,6 +81,18 @@ class PreparedSampler(ClipSampler, Protocol):
         progress: Callable[[int, int], None] | None = None,
     ) -> Prepared:
         """Makes what is not there yet, so many videos at once; `progress` is called with (frames done, in all)."""
+        ...
+
+
+@runtime_checkable
+class PackableSampler(ClipSampler, Protocol):
+    """A sampler that computes something of a video which can be packed beside its frames."""
+
+    def to_pack(self, info: VideoInfo, short_side_pixels: int) -> Iterator[tuple[dict[str, str | int | float], bytes]]:
+        """What is computed, each by the key that the sampler will look it up by with `VideoInfo.kept`.
+
+        `short_side_pixels` is the size of the packed frames. Raises ValueError where it cannot be computed.
+        """
         ...
 
 

@@ -6,10 +6,13 @@ the background; others as `write_masks` writes them.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+MASKS_KEY = {"masks": "true"}  # of the masks that are packed with a video
 
 
 def annotations_path(video: Path) -> Path:
@@ -21,7 +24,7 @@ def write_masks(video: Path, masks: NDArray[np.bool_]) -> None:
     """Keeps the masks (T, H, W) of a video where `read_masks` finds them, eight pixels a byte; makes the folder."""
     path = annotations_path(video)
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, mask_bits=np.packbits(masks, axis=2), width=np.array(masks.shape[2]))
+    path.write_bytes(masks_to_bytes(masks))
 
 
 def read_masks(video: Path) -> NDArray[np.bool_] | None:
@@ -29,7 +32,19 @@ def read_masks(video: Path) -> NDArray[np.bool_] | None:
     video = Path(video).absolute()
     if len(video.parents) < 3 or not annotations_path(video).exists():
         return None
-    with np.load(annotations_path(video), allow_pickle=False) as file:
+    return masks_from_bytes(annotations_path(video).read_bytes())
+
+
+def masks_to_bytes(masks: NDArray[np.bool_]) -> bytes:
+    """Masks (T, H, W) as an npz file."""
+    file = io.BytesIO()
+    np.savez_compressed(file, mask_bits=np.packbits(masks, axis=2), width=np.array(masks.shape[2]))
+    return file.getvalue()
+
+
+def masks_from_bytes(content: bytes) -> NDArray[np.bool_] | None:
+    """The masks (T, H, W) of an npz file; None where it holds none."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
         if "mask_bits" in file:
             return np.unpackbits(file["mask_bits"], axis=2, count=int(file["width"])).view(np.bool_)
         return file["parts"] > 0 if "parts" in file else None  # another data set may have a file of that name
