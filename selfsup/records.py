@@ -19,7 +19,7 @@ from selfsup.evaluation.protocol import Protocol, file_checksum, git_commit
 from selfsup.tasks.action_recognition import ActionRecognition
 
 CHANGE_NO_ANSWER = {"controls", "cache_folder"}  # settings that runs to be averaged need not share
-DISTRIBUTIONS = {"pyav": "av", "decord": "decord2", "torchcodec": "torchcodec"}
+DISTRIBUTIONS = {"pyav": "av", "decord": "decord2", "torchcodec": "torchcodec", "packed": "simplejpeg"}
 
 
 def names_of(data: ResumableDataModule, split: str, rows: Sequence[int]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import pytest
 
 from selfsup.data.index import build_index
 from selfsup.data.synthetic import write_synthetic
+from tests.packs import pack_manifest
 from tests.verbs import Ended, Main, call
 
 PROJECT = Path(__file__).parents[1]
@@ -45,6 +46,20 @@ def synthetic_index(synthetic_manifest: Path) -> Path:
     cache = synthetic_manifest.with_name("index.jsonl")
     build_index(sorted(synthetic_manifest.parent.rglob("*.mp4")), cache=cache)
     return cache
+
+
+@pytest.fixture(scope="session")
+def packed_synthetic(synthetic_manifest: Path, synthetic_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The synthetic videos as several shards of frames of 48 pixels, with sound, beside nothing else."""
+    folder = tmp_path_factory.mktemp("packs") / "synthetic"
+    pack_manifest(synthetic_manifest, synthetic_index, folder)
+    return folder
+
+
+@pytest.fixture
+def packed_copy(packed_synthetic: Path, tmp_path: Path) -> Path:
+    """A copy of the shards that a test may spoil."""
+    return Path(shutil.copytree(packed_synthetic, tmp_path / "packed"))
 
 
 @pytest.fixture

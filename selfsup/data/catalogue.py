@@ -33,6 +33,20 @@ class LeftOut:
     reason: str
 
 
+def write_left_out(left_out: Sequence[LeftOut], path: Path) -> None:
+    """Writes the left-out videos with label, split and reason, as JSON."""
+    rows = [
+        {
+            "path": printable(left.video.path),
+            "label": left.video.label,
+            "split": left.video.split,
+            "reason": left.reason,
+        }
+        for left in left_out
+    ]
+    path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 @dataclass(frozen=True)
 class Catalogue:
     """What takes part: for each split the videos, their labels and their groups, in one order; and what does not.
@@ -96,17 +110,8 @@ class Catalogue:
         return replace(self, **kept, notes=[*self.notes, note])
 
     def write_left_out(self, path: Path) -> None:
-        """Writes the left-out videos with label, split and reason, as JSON."""
-        rows = [
-            {
-                "path": printable(left.video.path),
-                "label": left.video.label,
-                "split": left.video.split,
-                "reason": left.reason,
-            }
-            for left in self.left_out
-        ]
-        path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        """See the function of this name."""
+        write_left_out(self.left_out, path)
 
 
 @dataclass(frozen=True)
@@ -153,7 +158,7 @@ def take_stock(
     """
     split = split_videos(listed.videos, fractions=fractions, seed=seed)
     paths = [video.path for video in split.videos]
-    index = index_of(paths, cache, processes, timeout_seconds)
+    index = listed.indexed or index_of(paths, cache, processes, timeout_seconds)
     prepared = _prepare(sampler, list(index.videos.values()), processes)
     refused = {**index.refused, **(prepared.refused if prepared is not None else {})}
     silent = _refused_by(audio, index) if audio is not None and isinstance(sampler, SoundSampler) else {}

@@ -119,8 +119,8 @@ class VideoDataModule(ResumableDataModule):
         self.max_failed_fraction = max_failed_fraction
 
     def read_catalogue(self) -> Catalogue:
-        """Lists, splits and indexes the videos."""
-        return take_stock(
+        """Lists, splits and indexes the videos. ValueError where packed ones are smaller than what is to be read."""
+        catalogue = take_stock(
             self.list_videos(**self.source),
             self.sampler,
             fractions=self.fractions,
@@ -130,6 +130,9 @@ class VideoDataModule(ResumableDataModule):
             timeout_seconds=self.decode_timeout_seconds,
             audio=self.audio,
         )
+        if (reason := catalogue.videos["train"][0].refuse_size(self.short_side_pixels)) is not None:
+            raise ValueError(f"data.size_pixels={self.size_pixels}: the videos are {reason}")
+        return catalogue
 
     def description(self) -> dict[str, object]:
         """What the encoder file and the summary record of the data."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from selfsup.data.index import Index
+
 _SUFFIXES = """
 .3g2 .3gp .asf .avi .divx .f4v .flv .gif .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob
 .webm .wmv
@@ -50,10 +52,14 @@ class Video:
 
 
 class Listing(NamedTuple):
-    """The videos, sorted by path, and sentences to print: what was ignored or missing, how it was split."""
+    """The videos, sorted by path, and sentences to print: what was ignored or missing, how it was split.
+
+    `indexed` is there where the videos were indexed before they were listed.
+    """
 
     videos: list[Video]
     notes: list[str]
+    indexed: Index | None = None
 
 
 def printable(path: str | os.PathLike[str]) -> str:

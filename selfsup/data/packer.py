@@ -1,0 +1,149 @@
+"""Packs a data set into shards, in processes, so that it can be stopped at any moment and goes on where it was.
+
+Processes pack videos, each into a file of its own; this one joins the files in the order of the videos and closes a
+shard when it is full. What a shard holds thus depends on the videos and the settings alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from selfsup.data.index import Index, VideoInfo
+from selfsup.data.listing import Video
+from selfsup.data.packing import Packing, pack_video
+from selfsup.data.processes import run_in_processes
+from selfsup.data.sampling import PackableSampler
+from selfsup.data.shard_format import FORMAT, INDEX, NoRoomError, read_contents, read_rows
+from selfsup.data.shard_writer import Packed, ShardWriter
+from selfsup.data.shards import row_of_video
+
+
+class _Item(NamedTuple):
+    """One video to pack into the file `part`."""
+
+    info: VideoInfo
+    packing: Packing
+    sampler: PackableSampler | None
+    number: int
+    part: Path
+
+
+def pack(
+    videos: Sequence[Video],
+    index: Index,
+    output: Path,
+    packing: Packing,
+    *,
+    sampler: PackableSampler | None = None,
+    processes: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Packed:
+    """Packs all videos that the index could decode; with `packing.task` what `sampler` computes of them too.
+
+    Where `output` holds a part of the same packing, it goes on from there; where it holds all of it, nothing is done.
+    `progress` is called with (frames done, frames in all). Raises ValueError where `output` holds anything else, or
+    where no video can be packed, OSError where it cannot be written; finished shards stay.
+    """
+    root = Path(os.path.commonpath([os.path.abspath(video.path.parent) for video in videos]))
+    listed = [row_of_video(video, root) for video in videos]
+    sampler = sampler if packing.task else None
+    plan = _plan(listed, videos, index, packing, sampler)
+    if (output / INDEX).exists():
+        return _finished(output, plan)
+    infos = [index.videos.get(video.path) for video in videos]
+    ends = list(accumulate(info.num_frames if info is not None else 0 for info in infos))
+    report = progress or (lambda done, total: None)
+    work = ShardWriter(output, packing.settings(), plan)
+    try:
+        begun = work.resume()
+        items = [
+            _Item(info, packing, sampler, number, work.part(number))
+            for number, info in enumerate(infos)
+            if info is not None and number >= begun
+        ]
+        report(ends[begun - 1] if begun else 0, ends[-1])
+        for item, row in _in_order(items, _outcomes(items, processes, packing)):
+            work.take(item.number, item.part, row)
+            report(ends[item.number], ends[-1])
+        return work.finish(listed, [index.refused.get(video.path) for video in videos])
+    except OSError as error:
+        work.clear()
+        raise OSError(
+            f"{output}: cannot be written ({error.strerror or error}); the shards that are finished are kept: free "
+            "some space, and run the same command again"
+        ) from error
+
+
+def _plan(
+    listed: Sequence[dict[str, Any]],
+    videos: Sequence[Video],
+    index: Index,
+    packing: Packing,
+    sampler: PackableSampler | None,
+) -> str:
+    """A digest of all that the bytes depend on, but the versions of libraries."""
+    files = [info.checksum if (info := index.videos.get(video.path)) else None for video in videos]
+    known = [FORMAT, packing.settings(), list(listed), files, repr(sampler)]
+    return hashlib.blake2b(json.dumps(known, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _finished(output: Path, plan: str) -> Packed:
+    contents = read_contents(str(output))
+    if contents.plan != plan:
+        raise ValueError(
+            f"{output}: holds shards that were packed with other settings or of other videos; give another output"
+        )
+    return Packed(contents, read_rows(str(output), contents), made=0)
+
+
+def _outcomes(items: Sequence[_Item], processes: int, packing: Packing) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and row of each video, as they end."""
+    if not items:
+        return
+    for outcome in run_in_processes(
+        _pack_item, items, processes=min(processes, len(items)), timeout_seconds=packing.timeout_seconds
+    ):
+        row = outcome.value
+        if outcome.failure is not None:
+            row = {"refused": f"not packed: {outcome.failure}"}
+        if isinstance(row, OSError):
+            raise row
+        yield outcome.item.number, row
+
+
+def _in_order(
+    items: Sequence[_Item], outcomes: Iterator[tuple[int, dict[str, Any]]]
+) -> Iterator[tuple[_Item, dict[str, Any]]]:
+    """The items with their rows; those that come early wait."""
+    early: dict[int, dict[str, Any]] = {}
+    for item in items:
+        while item.number not in early:
+            number, row = next(outcomes)
+            early[number] = row
+        yield item, early.pop(item.number)
+
+
+def _pack_item(item: _Item) -> dict[str, Any] | OSError:
+    """The row of a video, or why it cannot be packed; the error that its file cannot be written."""
+    torch.set_num_threads(1)  # the processes are the parallelism
+    try:
+        with open(item.part, "w+b") as file:
+            try:
+                return pack_video(item.info, item.packing, item.sampler, f"{item.number:08d}", file)
+            except NoRoomError:
+                raise
+            except (ValueError, OSError) as error:
+                reason = str(error).removeprefix(f"{item.info.path}: ")
+        item.part.unlink()
+        return {"refused": reason}
+    except OSError as error:
+        item.part.unlink(missing_ok=True)
+        return error
