@@ -27,6 +27,7 @@ from selfsup.data.index import Index, VideoInfo
 from selfsup.data.rates import measure_rates
 from selfsup.data.sampling import UniformSampler
 from selfsup.data.videos import Video
+from selfsup.pack import packing_of
 from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence
 
 FEW = 3  # file names in the terminal; doctor.json has all
@@ -42,6 +43,8 @@ def examine(config: DictConfig, folder: Path) -> list[Finding]:
     limits: Limits = instantiate(config.limits)
     data: VideoDataModule = instantiate(config.data, _partial_=True)(sampler=UniformSampler(1))
     listing = data.list_videos(**data.source)
+    if listing.indexed is not None:
+        raise ValueError("the doctor looks at files, and these videos are packed; give the data they were packed from")
     paths = [video.path for video in listing.videos]
     index = index_of(paths, data.index_cache, data.index_processes, data.decode_timeout_seconds)
     infos = list(index.videos.values())
@@ -78,24 +81,19 @@ def summary_of(videos: Sequence[Video], index: Index) -> dict[str, Any]:
 
 
 def reading_of(infos: Sequence[VideoInfo], data: VideoDataModule, config: DictConfig) -> dict[str, Any]:
-    """How fast and how large, as measured; room is that of all frames at the size that training reads."""
+    """How fast and how large, as measured; room when packed is what `selfsup prepare … output=DIR` would take."""
+    packing = packing_of(config, data)
     rates = measure_rates(
-        infos,
-        clips=config.read_clips,
-        frames=config.clip_frames,
-        short_side_pixels=data.short_side_pixels,
-        backend=data.reader,
-        seed=config.seed,
+        infos, packing, clips=config.read_clips, frames=config.clip_frames, backend=data.reader, seed=config.seed
     )
-    frames = sum(info.num_frames for info in infos)
     return {
         "clips read": rates.clips,
-        "short side, pixels": data.short_side_pixels,
+        "short side, pixels": packing.short_side_pixels,
         "clips a second a core, from the files": round(rates.raw_clips_per_second, 1),
         "clips a second a core, from packed frames": round(rates.packed_clips_per_second, 1),
         "times faster": round(rates.packed_clips_per_second / rates.raw_clips_per_second, 1),
         "room of the files, GB": round(sum(info.path.stat().st_size for info in infos) / 1e9, 3),
-        "room of packed frames, GB": round(rates.bytes_per_frame * frames / 1e9, 3),
+        "room when packed, GB": round(packing.room_bytes(infos, rates.bytes_per_frame) / 1e9, 3),
     }
 
 

@@ -1,7 +1,7 @@
 """Makes what a task learns from, once: `selfsup prepare task=motion_segmentation data=…`, with key=value overrides.
 
-Training makes it too where it is not there yet; this verb needs no encoder, and goes on where it was stopped.
-`selfsup prepare doctor` looks the data over instead.
+Training makes it too where it is not there yet; this verb needs no encoder, and goes on where it was stopped. With
+`output=DIR` it packs the videos into shards, see `pack`. `selfsup prepare doctor` looks the data over instead.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from selfsup import doctor
 from selfsup.data.catalogue import Catalogue
 from selfsup.data.datamodule import VideoDataModule
 from selfsup.data.sampling import Prepared, PreparedSampler
+from selfsup.pack import pack_data
 from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence
 
 
@@ -62,7 +63,8 @@ def _print_table(prepared: Prepared, catalogue: Catalogue, console: Console) -> 
 @hydra.main(version_base="1.3", config_path=str(CONFIGURATION), config_name="prepare")
 def _main(config: DictConfig) -> None:
     with in_one_sentence():
-        prepare(config, Path(HydraConfig.get().runtime.output_dir))
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        prepare(config, folder) if config.output is None else pack_data(config, folder)
 
 
 def main() -> None:

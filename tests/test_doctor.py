@@ -12,6 +12,7 @@ import pytest
 
 import selfsup.prepare
 from selfsup.data.index import inspect
+from selfsup.data.packing import Packing
 from selfsup.data.rates import measure_rates
 from tests.media import moving, write_video
 from tests.verbs import Ended
@@ -69,10 +70,9 @@ def test_no_clip_to_read_is_refused(verb: Callable[..., Ended], root: Path) -> N
 def test_packed_frames_have_the_size_of_their_jpeg(tmp_path: Path) -> None:
     infos = [inspect(write_video(tmp_path / f"{side}.mp4", moving(6, side=side))) for side in (32, 64)]
     sizes = [
-        measure_rates([one], clips=2, frames=4, short_side_pixels=48, backend="pyav", seed=0).bytes_per_frame
-        for one in infos
+        measure_rates([one], Packing(48), clips=2, frames=4, backend="pyav", seed=0).bytes_per_frame for one in infos
     ]
-    both = measure_rates(infos, clips=8, frames=4, short_side_pixels=48, backend="pyav", seed=0)
+    both = measure_rates(infos, Packing(48), clips=8, frames=4, backend="pyav", seed=0)
     assert min(sizes) < both.bytes_per_frame < max(sizes)
     assert both.raw_clips_per_second > 0
     assert both.packed_clips_per_second > both.raw_clips_per_second

@@ -39,6 +39,7 @@ ROOT = {
     "selfsup.live",
     "selfsup.live_run",
     "selfsup.network_labeller",
+    "selfsup.pack",
     "selfsup.precision",
     "selfsup.prepare",
     "selfsup.recognised",
@@ -56,6 +57,7 @@ VERBS = {
     "selfsup.evaluate",
     "selfsup.evaluate_audio",
     "selfsup.evaluate_foreground",
+    "selfsup.pack",
     "selfsup.prepare",
     "selfsup.extract",
     "selfsup.heard",
@@ -86,7 +88,6 @@ ONLY_IN = {
             "drawing",
             "synthetic_files",
             "davis",
-            "shards",
         ]
     },
     "decord": {"selfsup.data.decoders"},

@@ -25,6 +25,7 @@ from selfsup.data.true_masks import MASKS_KEY, masks_to_bytes
 
 _AT_ONCE_BYTES = 64 * 2**20  # of decoded frames
 _SOUND_SECONDS = 60.0  # read at once
+_FILE_BYTES = 768  # of a tar, less the content: its header, and half a block
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,9 @@ class Packing:
         room = 0.0
         for info in infos:
             frames = info.num_frames if self.fps is None else math.ceil(info.duration_seconds * min(self.fps, info.fps))
-            sound = 2 * self.sound_hz * info.sound.stop_seconds if self.sound_hz and info.sound else 0.0
-            files = 512 * (8 + 5 * bool(sound)) + 2048 + 4 * len(info.motion)
-            room += frames * (bytes_per_frame + TABLE.itemsize) + sound + files
+            room += frames * (bytes_per_frame + TABLE.itemsize) + 3 * _FILE_BYTES + 900 + 11 * len(info.motion)
+            if self.sound_hz is not None and info.sound is not None:
+                room += 2 * self.sound_hz * info.sound.stop_seconds + _FILE_BYTES + 9 * len(info.sound.loudness_db)
         return room
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from selfsup.data.index import VideoInfo
-from selfsup.data.reader import VideoReader
-
-JPEG_QUALITY = 90
+from selfsup.data.packed import decode
+from selfsup.data.packing import Packing
 
 
 @dataclass(frozen=True)
@@ -33,9 +30,9 @@ class Rates:
 
 
 def measure_rates(
-    infos: Sequence[VideoInfo], *, clips: int, frames: int, short_side_pixels: int, backend: str, seed: int
+    infos: Sequence[VideoInfo], packing: Packing, *, clips: int, frames: int, backend: str, seed: int
 ) -> Rates:
-    """Reads `clips` clips of `frames` successive frames from random places of random videos.
+    """Reads `clips` clips of `frames` successive frames from random places of random videos, at the size of `packing`.
 
     Shorter videos are read whole. Raises ValueError where one can no longer be decoded.
     """
@@ -45,22 +42,14 @@ def measure_rates(
     read_bytes = read_frames = 0
     for info in (infos[place] for place in chance.integers(len(infos), size=clips)):
         began = time.process_time()
-        with VideoReader(info.path, short_side_pixels=short_side_pixels, backend=backend) as video:
+        with info.open(backend, packing.pixels(info)) as video:
             first = int(chance.integers(max(1, video.num_frames - frames + 1)))
             clip = video.frames(video.times_seconds[first : first + frames].tolist())
         raw_seconds += time.process_time() - began
-        packed = [_packed(frame) for frame in clip.permute(0, 2, 3, 1).numpy()]
+        packed = [packing.encode(frame) for frame in clip.permute(0, 2, 3, 1).numpy()]
         began = time.process_time()
-        for jpeg in packed:
-            np.asarray(Image.open(io.BytesIO(jpeg)))
+        decode(packed, (clip.shape[3], clip.shape[2]))
         packed_seconds += time.process_time() - began
         read_bytes += sum(map(len, packed))
         read_frames += len(packed)
     return Rates(clips, clips / raw_seconds, clips / packed_seconds, read_bytes / read_frames)
-
-
-def _packed(frame: np.ndarray) -> bytes:
-    """Frame uint8 (H, W, 3) as JPEG."""
-    file = io.BytesIO()
-    Image.fromarray(frame).save(file, "jpeg", quality=JPEG_QUALITY)
-    return file.getvalue()
