@@ -135,11 +135,7 @@ class PackedReader(VideoReader):
     def frames(self, times_seconds: Sequence[float]) -> Tensor:
         """See `VideoReader.frames`; only the frames that are asked for are read and decoded."""
         unique, inverse = np.unique(self.numbers(times_seconds), return_inverse=True)
-        shard, first = self._place.shard, self._place.frames
-        ranges = [Bytes(first + int(self._stops[n]), first + int(self._stops[n + 1])) for n in unique]
-        jpegs = read_ranges(shard, ranges)
-        for number, jpeg in zip(unique.tolist(), jpegs, strict=True):
-            check(jpeg, self._crc32s[number], shard, f"frame {number} of {self.path}")
+        jpegs = self.jpegs(unique)
         size = scaled((self.width, self.height), min(self._place.short_side_pixels, self.width, self.height))
         try:
             images = decode(jpegs, size)
@@ -150,6 +146,15 @@ class PackedReader(VideoReader):
             if (width, height) != size:
                 images = F.resize(images, [height, width], antialias=True)
         return images if np.array_equal(inverse, np.arange(len(unique))) else images[torch.from_numpy(inverse)]
+
+    def jpegs(self, numbers: np.ndarray) -> list[memoryview]:
+        """Frames `numbers`, rising int64 (T,), undecoded. Raises as `frames` does."""
+        shard, first = self._place.shard, self._place.frames
+        starts, stops = self._stops[numbers] + first, self._stops[numbers + 1] + first
+        jpegs = read_ranges(shard, list(map(Bytes, starts.tolist(), stops.tolist())))
+        for number, jpeg in zip(numbers.tolist(), jpegs, strict=True):
+            check(jpeg, self._crc32s[number], shard, f"frame {number} of {self.path}")
+        return jpegs
 
     def audio(self, start_seconds: float, stop_seconds: float, rate_hz: int) -> Tensor:
         """See `VideoReader.audio`; ValueError for another rate than the sound was packed with."""
