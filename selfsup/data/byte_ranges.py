@@ -22,11 +22,7 @@ class Extent(NamedTuple):
     crc32: int
 
 
-class Bytes(NamedTuple):
-    """Bytes from `start` to `stop` of a file."""
-
-    start: int
-    stop: int
+Range = tuple[int, int]  # the first byte, and the one after the last
 
 
 def is_local(url: str) -> bool:
@@ -34,23 +30,23 @@ def is_local(url: str) -> bool:
     return "://" not in url and "::" not in url
 
 
-def read_ranges(url: str, ranges: Sequence[Bytes]) -> list[memoryview]:
+def read_ranges(url: str, ranges: Sequence[Range]) -> list[memoryview]:
     """The bytes of each range; ranges rise.
 
     Raises OSError where the file cannot be read, ValueError where it ends before a range does.
     """
-    joined: list[Bytes] = []
+    joined: list[Range] = []
     places = []
     for start, stop in ranges:
         if not 0 <= start <= stop:
             raise ValueError(
                 f"{url}: there are no bytes {start} to {stop}; copy the file again, or pack the videos anew"
             )
-        if joined and start - joined[-1].stop <= JOINED_BYTES:
-            joined[-1] = Bytes(joined[-1].start, stop)
+        if joined and start - joined[-1][1] <= JOINED_BYTES:
+            joined[-1] = (joined[-1][0], stop)
         else:
-            joined.append(Bytes(start, stop))
-        places.append((len(joined) - 1, start - joined[-1].start))
+            joined.append((start, stop))
+        places.append((len(joined) - 1, start - joined[-1][0]))
     parts = _read_local(url, joined) if is_local(url) else _read_remote(url, joined)
     for part, (start, stop) in zip(parts, joined, strict=True):
         if len(part) != stop - start:
@@ -61,15 +57,15 @@ def read_ranges(url: str, ranges: Sequence[Bytes]) -> list[memoryview]:
 
 def read_extent(url: str, extent: Extent, what: str) -> memoryview:
     """The bytes of an extent. Raises as `read_ranges` does, and ValueError where the checksum does not hold."""
-    (content,) = read_ranges(url, [Bytes(extent.offset, extent.offset + extent.size)])
-    check(content, extent.crc32, url, what)
+    (content,) = read_ranges(url, [(extent.offset, extent.offset + extent.size)])
+    if zlib.crc32(content) != extent.crc32:
+        raise damaged(url, what)
     return content
 
 
-def check(content: memoryview | bytes, crc32: int, url: str, what: str) -> None:
-    """ValueError where the bytes are not those that were written."""
-    if zlib.crc32(content) != crc32:
-        raise ValueError(f"{url}: {what} does not match its checksum; copy the file again, or pack the videos anew")
+def damaged(url: str, what: str) -> ValueError:
+    """That bytes are not those that were written."""
+    return ValueError(f"{url}: {what} does not match its checksum; copy the file again, or pack the videos anew")
 
 
 def read_whole(url: str) -> bytes:
@@ -92,7 +88,7 @@ def sizes_below(folder: str) -> dict[str, int]:
     return {entry["name"].rpartition("/")[2]: entry["size"] for entry in entries if entry["type"] == "file"}
 
 
-def _read_local(path: str, ranges: Sequence[Bytes]) -> list[bytes]:
+def _read_local(path: str, ranges: Sequence[Range]) -> list[bytes]:
     # Opened anew each time: that costs microseconds, and nothing is shared with a forked worker.
     file = os.open(path, os.O_RDONLY)
     try:
@@ -102,7 +98,7 @@ def _read_local(path: str, ranges: Sequence[Bytes]) -> list[bytes]:
         os.close(file)
 
 
-def _read_remote(url: str, ranges: Sequence[Bytes]) -> list[bytes]:
+def _read_remote(url: str, ranges: Sequence[Range]) -> list[bytes]:
     with _told(url):
         filesystem, _ = _filesystem(os.getpid(), url.rpartition("/")[0])
         inside = _inside(url)

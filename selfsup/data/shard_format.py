@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
 
-from selfsup.data.byte_ranges import Bytes, Extent, read_ranges, read_whole, sizes_below
+from selfsup.data.byte_ranges import Extent, read_ranges, read_whole, sizes_below
 
 FORMAT = 1
 INDEX, VIDEOS, SUMS = "index.json", "videos.jsonl", "SHA256SUMS"
@@ -188,7 +188,7 @@ def _check_shard(url: str, shard: Shard, size: int | None, contents: Contents, n
         kind = "cut short" if size < shard.size else "too long"
         raise ValueError(f"{url}: {kind}, it has {size:,} bytes of {shard.size:,}; copy it again, or pack anew")
     expected = shard_head(contents.settings, contents.plan, number)
-    (head,) = read_ranges(url, [Bytes(0, len(expected))])
+    (head,) = read_ranges(url, [(0, len(expected))])
     if head == expected:
         return
     told = _told_by(bytes(head))

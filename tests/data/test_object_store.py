@@ -11,7 +11,7 @@ import pytest
 import torch
 from moto.server import ThreadedMotoServer
 
-from selfsup.data.byte_ranges import Bytes, read_ranges
+from selfsup.data.byte_ranges import read_ranges
 from selfsup.data.datamodule import VideoDataModule
 from selfsup.data.shards import shards
 from selfsup.tasks.temporal_order import OrderSampler
@@ -57,11 +57,11 @@ def test_batches_from_a_bucket_are_those_from_the_disk(
 
 def test_only_the_bytes_that_are_asked_for_are_fetched(bucket: str, packed_synthetic: Path) -> None:
     content = (packed_synthetic / "shard-00000.tar").read_bytes()
-    ranges = [Bytes(0, 100), Bytes(100_000, 100_010), Bytes(len(content) - 100, len(content))]
+    ranges = [(0, 100), (100_000, 100_010), (len(content) - 100, len(content))]
     url = f"{bucket}/shard-00000.tar"
     assert read_ranges(url, ranges) == [content[start:stop] for start, stop in ranges]
     with pytest.raises((ValueError, OSError), match="shard-00000"):
-        read_ranges(url, [Bytes(len(content) + 10, len(content) + 20)])
+        read_ranges(url, [(len(content) + 10, len(content) + 20)])
 
 
 def test_a_bucket_that_is_not_there(bucket: str) -> None:

@@ -15,7 +15,7 @@ from zlib import crc32
 import pytest
 
 from selfsup.data import videos
-from selfsup.data.byte_ranges import Bytes, read_ranges
+from selfsup.data.byte_ranges import read_ranges
 from selfsup.data.packed import PackedInfo
 from selfsup.data.shard_format import INDEX, VIDEOS
 from selfsup.data.shards import shards
@@ -188,12 +188,12 @@ def test_a_hostile_shard_runs_no_code(packed_copy: Path, tmp_path: Path) -> None
 def test_ranges_that_lie_near_each_other_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = os.urandom(400_000)
     (tmp_path / "file").write_bytes(content)
-    ranges = [Bytes(0, 10), Bytes(10, 500), Bytes(60_000, 60_001), Bytes(300_000, 400_000)]
+    ranges = [(0, 10), (10, 500), (60_000, 60_001), (300_000, 400_000)]
     assert [bytes(part) for part in read_ranges(str(tmp_path / "file"), ranges)] == [
         content[start:stop] for start, stop in ranges
     ]
     with pytest.raises(ValueError, match="byte 400001 is needed, and the file ends before it"):
-        read_ranges(str(tmp_path / "file"), [Bytes(399_999, 400_001)])
+        read_ranges(str(tmp_path / "file"), [(399_999, 400_001)])
 
 
 def test_a_shard_is_a_tar_of_whole_files(packed_synthetic: Path) -> None:
