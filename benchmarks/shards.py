@@ -107,11 +107,12 @@ def from_files(short_side_pixels: int) -> Read:
 def take_turns(clips: Sequence[Clip], rows: dict[str, Read], rounds: int) -> dict[str, list[float]]:
     """CPU seconds of each row in each round, after one that warms the page cache."""
     seconds: dict[str, list[float]] = {name: [] for name in rows}
+    names = list(rows)
     for number in range(rounds + 1):
-        for name, read in rows.items():
+        for name in names[number % len(names) :] + names[: number % len(names)]:
             began = time.process_time()
             for clip in clips:
-                read(clip)
+                rows[name](clip)
             if number:
                 seconds[name].append(time.process_time() - began)
     return seconds

@@ -128,6 +128,16 @@ KNOWN = {
         f"{SMALL} data.size_pixels=227 trainer.accumulate_grad_batches=1", slow=True
     ),
     "selfsup prepare doctor data=folder data.root=VIDEOS": Known(f"{READ} read_clips=2"),
+    (PACK := "selfsup prepare data=folder data.root=VIDEOS output=PACKED"): Known(READ),
+    "python train.py data=shards data.root=PACKED": Known(SMALL),
+    "python train.py data=shards data.root=s3://BUCKET/PACKED": Known(elsewhere="tests/data/test_object_store.py"),
+    "selfsup prepare task=motion_segmentation data=folder data.root=VIDEOS output=LABELLED pack.task=true": Known(
+        f"{READ} {QUICK_LABELS}", slow=True
+    ),
+    "python benchmarks/shards.py --root VIDEOS": Known("--clips 2 --rounds 1 --no-scaling", process=True, slow=True),
+    "python benchmarks/shards.py --long-gop": Known("--clips 1 --rounds 1 --no-scaling", process=True, slow=True),
+    "python benchmarks/shards.py --root VIDEOS --containers": Known("--clips 2 --rounds 1", process=True, slow=True),
+    "python benchmarks/shards.py --root VIDEOS --fps 5": Known("--clips 2 --rounds 1", process=True, slow=True),
     "selfsup prepare task=motion_segmentation data=folder data.root=VIDEOS": Known(f"{READ} {QUICK_LABELS}"),
     "selfsup prepare task=motion_segmentation data=manifest data.manifest=VIDEOS.csv task.sampler.labels.fps=10": Known(
         f"{READ} {QUICK_LABELS}", slow=True
@@ -298,6 +308,7 @@ KNOWN = {
 
 # Files that one command leaves for another.
 MADE_BY = {
+    "PACKED": PACK,
     "runs/mine/extracted/features.h5": EXTRACT,
     "runs/mine/evaluated/evaluation.json": EVALUATE,
     "runs/mine/segmenter": SEGMENT,
