@@ -28,6 +28,7 @@ from selfsup.data.catalogue import SpanCatalogue
 from selfsup.data.datamodule import VideoDataModule
 from selfsup.data.labels import multi_hot
 from selfsup.data.live import FileFrames
+from selfsup.data.packed import PackedInfo
 from selfsup.data.sampling import UniformSampler
 from selfsup.encoders.encoder import Encoder
 from selfsup.evaluation.figure import Answers, Figure, accuracy_figure
@@ -70,6 +71,8 @@ def report(config: DictConfig, trained: Trained, encoder: Encoder, folder: Path,
     split = data.catalogue.reported
     if len(data.videos[split]) < 2:
         raise ValueError(f"{len(data.videos[split])} {split} videos; an interval needs two or more: give more videos")
+    if isinstance(data.videos[split][0], PackedInfo):
+        raise ValueError("data=shards: a stream reads files, and these videos are packed; give the data they come from")
     truth_of = truth(data, trained, split)
     trained.classifier.to(best_device())
     methods = [Method(name, node, steps_of(trained, encoder, instantiate(node))) for name, node in chosen(config)]

@@ -339,6 +339,13 @@ def test_help_says_which_classifiers_run_live(command: Verb) -> None:
 # Over a labelled data set
 
 
+def test_a_report_wants_files(verb: Verb, run: Path, packed_synthetic: Path) -> None:
+    source = ("data=shards", f"data.root={packed_synthetic}", "data.size_pixels=32", "data.num_workers=0")
+    done = verb(main, f"classifier.path={run / 'classifier.safetensors'}", "report=true", *source)
+    assert (done.code, done.err.count("error:")) == (2, 1)
+    assert "a stream reads files, and these videos are packed; give the data they come from" in done.err
+
+
 def report(verb: Verb, run: Path, manifest: Path, index: Path, *more: str) -> Ended:
     return verb(
         main,

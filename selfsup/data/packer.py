@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,8 @@ from selfsup.data.sampling import PackableSampler
 from selfsup.data.shard_format import FORMAT, INDEX, NoRoomError, read_contents, read_rows
 from selfsup.data.shard_writer import Packed, ShardWriter
 from selfsup.data.shards import row_of_video
+
+_CHANGE_NO_BYTE = {"folder", "cache_folder", "timeout_seconds"}  # of samplers
 
 
 class _Item(NamedTuple):
@@ -91,8 +94,17 @@ def _plan(
 ) -> str:
     """A digest of all that the bytes depend on, but the versions of libraries."""
     files = [info.checksum if (info := index.videos.get(video.path)) else None for video in videos]
-    known = [FORMAT, packing.settings(), list(listed), files, repr(sampler)]
+    known = [FORMAT, packing.settings(), list(listed), files, _settings_of(sampler)]
     return hashlib.blake2b(json.dumps(known, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _settings_of(part: object) -> object:
+    """What a sampler is made of, as JSON can hold it, less what changes no byte."""
+    if not is_dataclass(part):
+        return repr(part)
+    values = {field.name: _settings_of(getattr(part, field.name)) for field in fields(part)}
+    kept = {name: value for name, value in values.items() if name not in _CHANGE_NO_BYTE}
+    return {"class": type(part).__name__, **kept}
 
 
 def _finished(output: Path, plan: str) -> Packed:
