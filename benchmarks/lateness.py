@@ -13,8 +13,6 @@ Prints a Markdown table, a row a number of sub-networks. A seed that the record 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from seed_record import recorded, spread
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
@@ -185,11 +184,6 @@ def one_seed(seed: int, options: argparse.Namespace) -> dict[str, float]:
     return found
 
 
-def spread(values: Sequence[float]) -> str:
-    """ "53.9 (52.1 55.7)": the mean, and the value of each seed, in per cent."""
-    return f"{100 * statistics.fmean(values):.1f} ({' '.join(f'{100 * value:.1f}' for value in values)})"
-
-
 def table(done: Sequence[dict[str, float]], counts: Sequence[int]) -> str:
     """A row a number of sub-networks."""
     sequential = next(iter(KINDS))
@@ -215,16 +209,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     names = ("sub_networks", "videos", "size_pixels", "encoder_steps", "head_steps")
-    settings = {name: getattr(options, name) for name in names}
-    runs = json.loads(options.record.read_text(encoding="utf-8")) if options.record.exists() else {}
-    if runs.setdefault("settings", settings) != settings:
-        parser.error(f"{options.record} holds runs with {runs['settings']}; give another --record")
-    for seed in options.seeds:
-        if str(seed) not in runs:
-            print(f"seed {seed}", file=sys.stderr, flush=True)
-            runs[str(seed)] = one_seed(seed, options)
-            options.record.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
-    print(table([runs[str(seed)] for seed in options.seeds], options.sub_networks))
+    done = recorded(parser, options, names, options.seeds, lambda seed: one_seed(seed, options))
+    print(table(done, options.sub_networks))
 
 
 if __name__ == "__main__":

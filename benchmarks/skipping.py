@@ -14,7 +14,6 @@ Prints a Markdown table. A seed that the record holds is not done again. One thr
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -22,13 +21,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from seed_record import recorded, spread
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 
@@ -45,19 +45,18 @@ from selfsup.encoders.encoder import Encoder
 from selfsup.encoders.resnet import ResNet
 from selfsup.encoders.stored import Stored
 from selfsup.live import HeadOnStream, LiveNetwork
+from selfsup.stream import READ_SCALE
 from selfsup.streaming.stream import HeldFrames
 from selfsup.verb import CONFIGURATION
 
-CROP = 1.15  # short side of a frame over that of the encoder, as data.read_scale
+ALL, RANDOM = "LSTM, all frames", "random weights, "
 
 
-@dataclass
-class Labelled:
-    """A split: its videos, the class of each, int64 (V,), and the features of their frames, (V, T, D)."""
+class Labelled(NamedTuple):
+    """A split: its videos, and the class of each, int64 (V,)."""
 
     paths: list[Path]
     labels: Tensor
-    features: Tensor
 
 
 @dataclass
@@ -96,7 +95,7 @@ class Pictures:
         if encoder.input is None:
             raise SystemExit("this encoder.safetensors does not say what it was trained to see; take one of a run")
         self.encoder, self.input = encoder.eval(), encoder.input
-        self.short_side_pixels = round(CROP * self.input.size_pixels)
+        self.short_side_pixels = round(READ_SCALE * self.input.size_pixels)
 
     def network(self, head: LiveHead | None) -> LiveNetwork:
         """The encoder with a head on it."""
@@ -109,8 +108,6 @@ class Pictures:
         """Features (T, D) of `count` frames, averaged over space."""
         network = self.network(None)
         with closing(FileFrames(path, self.short_side_pixels)) as frames:
-            if len(frames.table) < count:
-                raise UnreadableVideo(path, f"has {len(frames.table)} frames, fewer than --frames {count}")
             places = places_of(len(frames.table), count)
             clip = torch.stack([network.prepare(image) for _, image in seen(frames, places, None)], dim=1)
         return self.encoder(clip[None]).mean(dim=(3, 4))[0].T
@@ -125,33 +122,35 @@ def read_data(overrides: Sequence[str]) -> VideoDataModule:
     return data
 
 
-def described(data: VideoDataModule, split: str, pictures: Pictures, count: int) -> Labelled:
-    """The features of a split; videos that are too short are told and left out."""
+def labelled(data: VideoDataModule, split: str, count: int) -> Labelled:
+    """The videos of a split; those of fewer than `count` frames are told and left out."""
     known = data.catalogue.class_numbers(split)
     if known is None:
         raise SystemExit("every video needs one label; give data that has them")
-    paths, features, labels = [], [], []
+    found = []
     for info, label in zip(data.videos[split], known, strict=True):
         try:
-            features.append(pictures.features(info.path, count))
+            with closing(FileFrames(info.path, 1)) as frames:
+                length = len(frames.table)
+            if length < count:
+                raise UnreadableVideo(info.path, f"has {length} frames, fewer than --frames {count}")
         except UnreadableVideo as error:
             print(f"  left out: {error}", file=sys.stderr)
-            continue
-        paths.append(info.path)
-        labels.append(label)
-    return Labelled(paths, torch.tensor(labels), torch.stack(features))
+        else:
+            found.append((info.path, label))
+    return Labelled([path for path, _ in found], torch.tensor([label for _, label in found]))
 
 
-def train(classifier: Recurrent, taught: Labelled, frames: int, steps: int) -> Recurrent:
-    """Teaches a classifier on stored features of `frames` frames a video; batches of 32 videos."""
-    chosen = taught.features[:, places_of(taught.features.shape[1], frames)]
+def train(classifier: Recurrent, features: Tensor, labels: Tensor, frames: int, steps: int) -> Recurrent:
+    """Teaches a classifier on `frames` of the features (V, T, D) of each video; batches of 32 videos."""
+    chosen = features[:, places_of(features.shape[1], frames)]
     clips = chosen.transpose(1, 2)[..., None, None]  # (V, D, T, 1, 1)
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=2e-3, weight_decay=0.05)
     schedule = OneCycleLR(optimizer, 2e-3, total_steps=steps)
     for _ in range(steps):
         rows = torch.randint(len(clips), (32,))
         logits, more = classifier.train().answer(clips[rows])
-        asked = taught.labels[rows, None].expand(-1, frames)
+        asked = labels[rows, None].expand(-1, frames)
         loss = F.cross_entropy(logits.flatten(0, 1), asked.flatten()) + more.get("loss", 0.0)
         optimizer.zero_grad()
         loss.backward()
@@ -183,20 +182,20 @@ def watch(way: Way, pictures: Pictures, path: Path, label: int, count: int) -> N
     way.right += int(joined.argmax() == label)
 
 
-def ways_of(taught: Labelled, held_out: Labelled, classes: int, options: argparse.Namespace) -> list[Way]:
-    """The ordinary network first, then each Skip LSTM and the ordinary network of as many frames."""
-    dim, count = taught.features.shape[2], options.frames
+def ways_of(features: Tensor, labels: Tensor, classes: int, budgets: Sequence[float], steps: int) -> list[Way]:
+    """The ordinary network on features (V, T, D), then each Skip LSTM and the ordinary one of as many frames."""
+    count, dim = features.shape[1:]
 
     def ordinary(name: str, frames: int) -> Way:
         torch.manual_seed(0)
-        return Way(name, train(CnnRnn(Stored(dim), classes), taught, frames, options.steps), frames)
+        return Way(name, train(CnnRnn(Stored(dim), classes), features, labels, frames, steps), frames)
 
-    ways = [ordinary("LSTM, all frames", count)]
-    for budget in options.budgets:
+    ways = [ordinary(ALL, count)]
+    for budget in budgets:
         torch.manual_seed(0)
-        skip = train(SkipRnn(Stored(dim), classes, budget_weight=budget), taught, count, options.steps)
+        skip = train(SkipRnn(Stored(dim), classes, budget_weight=budget), features, labels, count, steps)
         with torch.no_grad():
-            share = skip.answer(taught.features.transpose(1, 2)[..., None, None])[1]["used_frames"]
+            share = skip.answer(features.transpose(1, 2)[..., None, None])[1]["used_frames"]
         name = f"Skip LSTM, λ = {budget:g}"
         ways += [Way(name, skip, count), ordinary(f"LSTM, as many as {name}", max(1, round(float(share) * count)))]
         print(f"  {name}: {float(share):.0%} of the training videos' frames", file=sys.stderr, flush=True)
@@ -205,45 +204,39 @@ def ways_of(taught: Labelled, held_out: Labelled, classes: int, options: argpars
 
 def one_seed(encoder: Encoder, data: VideoDataModule, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Accuracy, share of frames used and seconds a video of every way."""
-    classes = len(data.catalogue.classes())
     torch.manual_seed(seed)
     untrained = ResNet()
     untrained.input = encoder.input
+    taught, held_out = (labelled(data, split, options.frames) for split in ("train", "test"))
     found: dict[str, Any] = {}
-    for name, network in (("random weights, ", untrained), ("", encoder)):
+    for prefix, network, budgets in ((RANDOM, untrained, []), ("", encoder, options.budgets)):
         pictures = Pictures(network)
-        taught, held_out = (described(data, split, pictures, options.frames) for split in ("train", "test"))
-        only = argparse.Namespace(**{**vars(options), "budgets": []}) if name else options
-        ways = ways_of(taught, held_out, classes, only)
+        features = torch.stack([pictures.features(path, options.frames) for path in taught.paths])
+        ways = ways_of(features, taught.labels, len(data.catalogue.classes()), budgets, options.steps)
         for path, label in zip(held_out.paths, held_out.labels.tolist(), strict=True):
             for way in ways:
                 watch(way, pictures, path, label, options.frames)
         videos = len(held_out.paths)
         for way in ways:
-            found[name + way.name] = {
+            found[prefix + way.name] = {
                 "accuracy": way.right / videos,
                 "used": way.used / videos / options.frames,
                 "seconds": way.seconds / videos,
             }
-        commonest = int(taught.labels.mode().values)
-        found["chance"] = float((held_out.labels == commonest).float().mean())
+    commonest = int(taught.labels.mode().values)
+    found["chance"] = float((held_out.labels == commonest).float().mean())
     return found
-
-
-def spread(values: Sequence[float]) -> str:
-    """ "53.9 (52.1 55.7)": the mean, and the value of each seed, in per cent."""
-    return f"{100 * statistics.fmean(values):.1f} ({' '.join(f'{100 * value:.1f}' for value in values)})"
 
 
 def table(seeds: Sequence[dict[str, Any]]) -> str:
     """A row a network."""
-    first = "LSTM, all frames"
-    names = sorted((name for name in seeds[0] if name != "chance"), key=lambda name: (name != first, "random" in name))
+    names = [name for name in seeds[0] if name != "chance"]
+    names.sort(key=lambda name: name.startswith(RANDOM))
     lines = ["| | accuracy, % | frames used, % | times as fast as all frames |", "|---|---:|---:|---:|"]
     for name in names:
         rows = [seed[name] for seed in seeds]
-        faster = statistics.fmean(seed[first]["seconds"] / seed[name]["seconds"] for seed in seeds)
-        told = "" if "random" in name else f"{faster:.2f}"  # it ran by itself
+        faster = statistics.fmean(seed[ALL]["seconds"] / seed[name]["seconds"] for seed in seeds)
+        told = "" if name.startswith(RANDOM) else f"{faster:.2f}"  # it ran by itself
         used = 100 * statistics.fmean(row["used"] for row in rows)
         lines.append(f"| {name} | {spread([row['accuracy'] for row in rows])} | {used:.0f} | {told} |")
     return "\n".join([*lines, f"| the commonest class | {spread([seed['chance'] for seed in seeds])} | | |"])
@@ -260,17 +253,12 @@ def main() -> None:
     parser.add_argument("--data", nargs="*", default=[], help="KEY=VALUE, as of train.py")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    settings = {name: getattr(options, name) for name in ("frames", "budgets", "steps", "data")}
-    runs = json.loads(options.record.read_text(encoding="utf-8")) if options.record.exists() else {}
-    if runs.setdefault("settings", settings) != settings:
-        parser.error(f"{options.record} holds runs with {runs['settings']}; give another --record")
     data = read_data(options.data)
-    for seed, path in enumerate(options.encoders):
-        if str(seed) not in runs:
-            print(f"seed {seed}", file=sys.stderr, flush=True)
-            runs[str(seed)] = one_seed(weights.load(path), data, seed, options)
-            options.record.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
-    print(table([runs[str(seed)] for seed in range(len(options.encoders))]))
+
+    def run(seed: int) -> dict[str, Any]:
+        return one_seed(weights.load(options.encoders[seed]), data, seed, options)
+
+    print(table(recorded(parser, options, ("frames", "budgets", "steps", "data"), range(len(options.encoders)), run)))
 
 
 if __name__ == "__main__":

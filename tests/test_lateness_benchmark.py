@@ -2,7 +2,6 @@
 
 import json
 import re
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 from selfsup.classifiers.depth_parallel import DepthParallelRnn
 from selfsup.encoders.resnet import ResNet
 from selfsup.encoders.sub_networks import units
-from tests.verbs import BENCHMARKS, Ended, script
+from tests.verbs import Ended, defined, script
 
 
 @pytest.mark.parametrize("skip_connections", [False, True])
@@ -25,7 +24,7 @@ def test_stored_outputs_are_known_as_those_of_a_clip(skip_connections: bool) -> 
             maps = part.network(maps)
             parts.append(maps.mean(dim=(2, 3)).unflatten(0, (2, 5)))
         expected = classifier.known(classifier.described(clip))
-    known = runpy.run_path(str(BENCHMARKS / "lateness.py"))["known"]
+    known = defined("lateness.py")["known"]
     assert expected.shape[2] > 512 if skip_connections else expected.shape[2] == 512
     torch.testing.assert_close(known(classifier, parts), expected)
 

@@ -1,7 +1,6 @@
 """The benchmark of Skip RNN on videos looks at the frames that it says, and times a file as it is streamed."""
 
 import json
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from selfsup.data.live import FileFrames
 from selfsup.data.reader import VideoReader
 from selfsup.encoders.encoder import InputSpecification
 from selfsup.encoders.resnet import ResNet
-from tests.verbs import BENCHMARKS, Ended, script
+from tests.verbs import Ended, defined, script
 
 INPUT = InputSpecification(32, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), None)
 
@@ -25,11 +24,11 @@ class EveryThird:
 
 
 def test_skipped_places_are_passed_over_in_the_file(synthetic_manifest: Path) -> None:
-    parts = runpy.run_path(str(BENCHMARKS / "skipping.py"))
+    skipping = defined("skipping.py")
     path = min(synthetic_manifest.parent.rglob("*.mp4"))
     frames = FileFrames(path, 32)
-    places = parts["places_of"](len(frames.table), 8)
-    found = dict(parts["seen"](frames, places, EveryThird()))
+    places = skipping["places_of"](len(frames.table), 8)
+    found = dict(skipping["seen"](frames, places, EveryThird()))
     frames.close()
     assert list(found) == [0, 3, 6]
     with VideoReader(path, short_side_pixels=32) as reader:

@@ -6,7 +6,7 @@ import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -24,9 +24,16 @@ class Ended(NamedTuple):
     folder: Path
 
 
+def defined(name: str, run_name: str = "benchmark") -> dict[str, Any]:
+    """What one of benchmarks/ defines; it finds its neighbours as one that was started by itself does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        return runpy.run_path(str(BENCHMARKS / name), run_name=run_name)
+
+
 def script(name: str) -> Main:
     """One of benchmarks/, as if it were started by itself."""
-    return lambda: runpy.run_path(str(BENCHMARKS / name), run_name="__main__")
+    return lambda: defined(name, "__main__")
 
 
 def call(main: Main, *words: str) -> int:
