@@ -90,17 +90,22 @@ class EachFrame(nn.Module):
 
     Colour that jumps from frame to frame cannot be tracked, which forbids the low-level shortcut (Wang et al. 2020,
     arXiv 2008.05861).
+
+    Args:
+        transform: of frames (..., C, H, W).
+        frames: frames in a row that share a draw, such as those of one clip of several; T must be a multiple.
     """
 
-    def __init__(self, transform: nn.Module) -> None:
+    def __init__(self, transform: nn.Module, frames: int = 1) -> None:
         super().__init__()
         self.transform = transform
+        self.frames = frames
 
     def forward(self, clip: Tensor) -> Tensor:
         batch = clip.shape[0]
-        frames = clip.transpose(1, 2).flatten(0, 1)
-        done = torch.stack([self.transform(one) for one in frames])
-        return done.unflatten(0, (batch, -1)).transpose(1, 2)
+        runs = clip.transpose(1, 2).unflatten(1, (-1, self.frames)).flatten(0, 1)  # (B T / frames, frames, C, H, W)
+        done = torch.stack([self.transform(one) for one in runs])
+        return done.flatten(0, 1).unflatten(0, (batch, -1)).transpose(1, 2)
 
 
 class SpatialJitter(nn.Module):
@@ -108,11 +113,16 @@ class SpatialJitter(nn.Module):
 
     Without it the order of frames can be read off small displacements (Lee et al. 2017, arXiv 1708.01246). The
     border is filled by reflection.
+
+    Args:
+        pixels: the greatest shift.
+        frames: frames in a row that share a draw; T must be a multiple.
     """
 
-    def __init__(self, pixels: int) -> None:
+    def __init__(self, pixels: int, frames: int = 1) -> None:
         super().__init__()
         self.pixels = pixels
+        self.frames = frames
 
     def forward(self, clip: Tensor) -> Tensor:
         """Clip (B, C, T, H, W) to one of the same shape."""
@@ -120,7 +130,8 @@ class SpatialJitter(nn.Module):
         reach = self.pixels
         frames = clip.transpose(1, 2).flatten(0, 1)  # (B T, C, H, W)
         padded = F.pad(frames, (reach, reach, reach, reach), mode="reflect")
-        shifts = torch.randint(0, 2 * reach + 1, (2, len(frames)), device=clip.device)
+        shifts = torch.randint(0, 2 * reach + 1, (2, len(frames) // self.frames), device=clip.device)
+        shifts = shifts.repeat_interleave(self.frames, dim=1)  # (2, B T)
         rows = shifts[0, :, None] + torch.arange(height, device=clip.device)  # (B T, H)
         columns = shifts[1, :, None] + torch.arange(width, device=clip.device)
         which = torch.arange(len(frames), device=clip.device)
@@ -132,15 +143,21 @@ class ChannelSplitting(nn.Module):
     """Replaces each frame of (B, 3, T, H, W), with the given probability, by one of its channels, three times.
 
     Chromatic aberration and colour are then no cue (Lee et al. 2017, arXiv 1708.01246).
+
+    Args:
+        probability: that a frame is replaced.
+        frames: frames in a row that share a draw; T must be a multiple.
     """
 
-    def __init__(self, probability: float = 1.0) -> None:
+    def __init__(self, probability: float = 1.0, frames: int = 1) -> None:
         super().__init__()
         self.probability = probability
+        self.frames = frames
 
     def forward(self, clip: Tensor) -> Tensor:
         batch, channels, time = clip.shape[:3]
-        chosen = torch.randint(0, channels, (batch, 1, time, 1, 1), device=clip.device)
+        draws = (batch, 1, time // self.frames, 1, 1)
+        chosen = torch.randint(0, channels, draws, device=clip.device).repeat_interleave(self.frames, dim=2)
         split = clip.gather(1, chosen.expand(-1, -1, -1, *clip.shape[3:])).expand_as(clip)
-        keep = torch.rand(batch, 1, time, 1, 1, device=clip.device) >= self.probability
+        keep = (torch.rand(draws, device=clip.device) >= self.probability).repeat_interleave(self.frames, dim=2)
         return torch.where(keep, clip, split)

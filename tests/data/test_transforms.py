@@ -1,5 +1,8 @@
 """One crop a clip, in uint8; what jumps from frame to frame does so within its bounds."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -157,9 +160,23 @@ def test_each_clip_draws_once_a_clip_and_each_frame_once_a_frame() -> None:
 
     chance = AddChance()
     added = EachFrame(chance)(clip) - clip
-    assert chance.shapes == {(3, 12, 12)}
+    assert chance.shapes == {(1, 3, 12, 12)}
     torch.testing.assert_close(added, added[:, :1, :, :1, :1].expand_as(added))
     assert len(added[:, 0, :, 0, 0].unique()) == 12
+
+
+@pytest.mark.parametrize(
+    "build", [partial(EachFrame, AddChance()), partial(SpatialJitter, 3), partial(ChannelSplitting, 1.0)]
+)
+def test_frames_in_a_row_may_share_a_draw(build: Callable[..., nn.Module]) -> None:
+    still = clips(8, 1, side=16).expand(-1, -1, 6, -1, -1)
+    changed = build(frames=3)(still)
+    first, second = changed[:, :, :3], changed[:, :, 3:]
+    assert changed.shape == still.shape
+    for run in (first, second):
+        assert torch.equal(run, run[:, :, :1].expand_as(run))
+    assert not torch.equal(first, second)
+    assert not torch.equal(build()(still)[:, :, 0], build()(still)[:, :, 1])  # by itself each frame draws
 
 
 def test_colour_jitter_of_torchvision_fits_both() -> None:
