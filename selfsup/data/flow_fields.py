@@ -94,8 +94,12 @@ def crop_example(crop: Callable[[Any], Any], example: Mapping[str, Tensor]) -> d
 
     That is "flow" (2L, T, H, W) in [-1, 1], and "mask" and "truth" (1, T, H, W) in [0, 1]. They come out as float16,
     half of what the workers would have to hand over; make them float on the device. `crop` is a v2 transform that sees
-    (T, channels, H, W).
+    (T, channels, H, W). Of a "clip" (V, C, T, H, W), which holds V views of a video, each is cropped by its own draw.
     """
+    if example["clip"].ndim == 5:
+        assert not example.keys() & _BESIDE, "nothing lies beside the views of a video"
+        views = [crop_example(crop, {"clip": view})["clip"] for view in example["clip"]]
+        return {**example, "clip": torch.stack(views)}
     beside = {name: kind(example[name].transpose(0, 1)) for name, (kind, _, _) in _BESIDE.items() if name in example}
     frames, beside = crop((tv_tensors.Video(example["clip"].transpose(0, 1)), beside))
     cropped = {"clip": frames.as_subclass(Tensor).transpose(0, 1).contiguous()}

@@ -25,7 +25,10 @@ class ClipSampler(Protocol):
     """Asks one question of one video. Pure: all chance comes from `generator`."""
 
     def __call__(self, video: VideoReader, info: VideoInfo, generator: torch.Generator) -> dict[str, Tensor]:
-        """Returns the example; "clip" is uint8 (C, T, H, W) as read, before any crop."""
+        """Returns the example; "clip" is uint8 (C, T, H, W) as read, before any crop.
+
+        A clip (V, C, T, H, W) holds V views of the video, which are cropped each by its own draw.
+        """
         ...
 
     def refuse(self, info: VideoInfo) -> str | None:

@@ -69,7 +69,7 @@ class Task(pl.LightningModule):
     def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """One batch, "clip" normalised float (B, C, T, H, W), to scalars: "loss", and what else is logged.
 
-        Written by the subclass.
+        Where the sampler gives V views of a video, "clip" is (B, V, C, T, H, W). Written by the subclass.
         """
         raise NotImplementedError(f"{type(self).__name__}.step")  # abstract
 
@@ -95,10 +95,13 @@ class Task(pl.LightningModule):
     def prepare(self, clip: Tensor) -> Tensor:
         """Clip (B, C, T, H, W), uint8, to the normalised float that `step` takes; augmented in training mode.
 
-        Stored features, which are float, stay as they are.
+        Of views (B, V, C, T, H, W) each is augmented as a clip of its own. Stored features, which are float, stay as
+        they are.
         """
         if clip.is_floating_point():
             return clip
+        if clip.ndim == 6:
+            return self.prepare(clip.flatten(0, 1)).unflatten(0, clip.shape[:2])
         scaled = clip.float() / 255.0
         return self.normalize(self.augment(scaled) if self.training else scaled)
 

@@ -77,6 +77,29 @@ def test_the_crop_takes_its_chance_from_the_example_too(infos: list[VideoInfo]) 
     assert len(crops) == 5
 
 
+class TwoViews(TwoFrames):
+    """The first frame twice, as two views."""
+
+    def __call__(self, video: VideoReader, info: VideoInfo, generator: torch.Generator) -> dict[str, Tensor]:
+        frame = video.frames([0.0]).transpose(0, 1)
+        return {"clip": torch.stack([frame, frame])}
+
+
+def test_each_view_of_a_video_has_a_crop_of_its_own(infos: list[VideoInfo]) -> None:
+    dataset = dataset_of(infos)
+    dataset.sampler = TwoViews()
+    example = dataset[0, 1]
+    assert isinstance(example, dict)
+    assert example["clip"].shape == (2, 3, 1, 24, 24)
+    assert example["clip"].dtype == torch.uint8
+    assert not torch.equal(example["clip"][0], example["clip"][1])
+    assert same(example, dataset[0, 1])
+    dataset.crop = evaluation_crop(24, stretch=False)
+    still = dataset[0, 1]
+    assert isinstance(still, dict)
+    assert torch.equal(still["clip"][0], still["clip"][1])
+
+
 def test_an_example_leaves_the_callers_chance_alone(infos: list[VideoInfo]) -> None:
     before = torch.get_rng_state()
     dataset_of(infos)[0, 0]
