@@ -22,8 +22,8 @@ from selfsup.encoders.cross_modality import cross_modality
 from selfsup.encoders.encoder import Encoder
 from selfsup.tasks.correspondence import Embedded, accuracy, alike, compared, figures, joined, kinds_of, losses
 from selfsup.tasks.fusion import FUSIONS, Contrastive, Localise
+from selfsup.tasks.info_nce import info_nce
 from selfsup.tasks.localisation import heat_map, pointing
-from selfsup.tasks.negatives import info_nce
 from selfsup.tasks.task import Task, channels_last
 
 CONTROLS = ("noise", "silence", "one sound")

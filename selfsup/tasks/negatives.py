@@ -1,12 +1,10 @@
-"""Which frame is paired with which sound that is not its own, and the contrastive loss over all of a batch."""
+"""Which frame is paired with which sound that is not its own."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -50,73 +48,3 @@ def _at_most_half(groups: Tensor, generator: torch.Generator | None) -> Tensor:
         drawn = torch.randperm(len(inside), generator=generator) if generator is not None else torch.arange(len(inside))
         inside = inside[drawn[: len(outside)]]
     return torch.cat([inside, outside]).sort().values
-
-
-def info_nce(
-    frames: Tensor, sounds: Tensor, scale: Tensor, groups: Tensor, moments: int, easy: float, hard: float
-) -> tuple[Tensor, Tensor]:
-    """Symmetric InfoNCE over the batches of all processes, and the share of sounds and frames that find their own.
-
-    Every row of this process is held against the columns of all, and the gradient reaches the processes that they come
-    from; the mean over processes, which distributed training takes, is the loss of one process with the whole batch.
-
-    Args:
-        frames, sounds: L2-normalised, (N, D); row n of one belongs to row n of the other.
-        scale: by which the cosine is multiplied.
-        groups: of each row, int64 (N,).
-        moments: rows in a row that are of one example.
-        easy, hard: weight, in [0, 1], of negatives of another group and of the other moments of the same example;
-            others of the same group are left out.
-
-    Returns:
-        The loss and the accuracy, scalars.
-    """
-    first, every = gathered_rows(len(frames), frames.device)
-    all_frames, all_sounds = gathered(frames, every), gathered(sounds, every)
-    all_groups = gathered(groups[:, None].double(), every)[:, 0].long()
-    own = torch.arange(first, first + len(frames), device=frames.device)
-    everything = torch.arange(sum(every), device=frames.device)
-    weights = torch.where(groups[:, None] == all_groups, 0.0, easy)  # (N, all)
-    weights = torch.where(own[:, None] // moments == everything // moments, hard, weights)
-    weights = torch.where(own[:, None] == everything, 1.0, weights)
-    losses, right = [], []
-    for rows, columns in ((frames, all_sounds), (sounds, all_frames)):
-        logits = scale * rows @ columns.T + weights.to(rows).log()
-        losses.append(F.cross_entropy(logits, own))
-        right.append((logits.argmax(dim=1) == own).float().mean())
-    return torch.stack(losses).mean(), torch.stack(right).mean()
-
-
-def gathered_rows(rows: int, device: torch.device) -> tuple[int, list[int]]:
-    """The number of this process's first row among those of all, and how many rows each process has."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return 0, [rows]
-    counts = [torch.zeros((), dtype=torch.int64, device=device) for _ in range(dist.get_world_size())]
-    dist.all_gather(counts, torch.tensor(rows, device=device))
-    every = [int(count) for count in counts]
-    return sum(every[: dist.get_rank()]), every
-
-
-def gathered(rows: Tensor, every: list[int]) -> Tensor:
-    """Rows (N, D) of this process to those of all, (sum of `every`, D), with their gradient."""
-    if len(every) == 1:
-        return rows
-    most = max(every)
-    padded: Any = _AllGather.apply(F.pad(rows, (0, 0, 0, most - len(rows))))
-    return torch.cat([part[:count] for part, count in zip(padded, every, strict=True)])
-
-
-class _AllGather(torch.autograd.Function):
-    """`all_gather` whose gradient is the sum over processes; torch.distributed.nn's is deprecated."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:
-        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, rows.contiguous())
-        return torch.stack(parts)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        summed = gradient.contiguous()
-        dist.all_reduce(summed)
-        return summed[dist.get_rank()]
