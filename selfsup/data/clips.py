@@ -222,6 +222,19 @@ def last_seconds(info: VideoInfo) -> float:
     return max(0.0, info.duration_seconds - 1 / info.fps)
 
 
+def fits(info: VideoInfo, seconds: float) -> bool:
+    """Whether a window, from a first frame to a last, lies in the video, to a hundredth of a frame.
+
+    Seconds are given with a few digits: 0.0667 is a frame at 15 a second.
+    """
+    return seconds <= last_seconds(info) + 0.01 / info.fps
+
+
+def is_a_frame(info: VideoInfo, seconds: float) -> bool:
+    """Whether two times so far apart are shown by two frames, to a hundredth of a frame."""
+    return seconds >= 0.99 / info.fps
+
+
 def shown(video: VideoReader, times_seconds: np.ndarray) -> dict[str, Tensor]:
     """The frames nearest to these times, "clip" uint8 (C, T, H, W), and which they are.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 
 import torch
@@ -48,6 +49,7 @@ def _layer(convolution: type[nn.Module], norm: type[nn.Module], inputs: int, out
     return nn.Sequential(convolution(inputs, outputs, 3, stride, 1), norm(outputs), nn.ReLU())
 
 
+@lru_cache(maxsize=8)
 def examples(sampler: ClipSampler, split: str, draws: int, videos: int = 120, **options: bool) -> dict[str, Tensor]:
     """What a sampler draws of each synthetic video of a split, `draws` times, in one batch."""
     path = cached_synthetic(videos=videos, size_pixels=48, processes=1, **options)
@@ -58,7 +60,7 @@ def examples(sampler: ClipSampler, split: str, draws: int, videos: int = 120, **
     dataset = ClipDataset(infos, sampler, crop, seed=0, short_side_pixels=37, backend="pyav")
     batch = collate([dataset[draw, number] for number in range(len(infos)) for draw in range(draws)])
     assert not batch.pop("failures")
-    return batch
+    return batch  # shared: not to be changed
 
 
 def taught(task: Task, batch: dict[str, Tensor], steps: int, size: int = 32) -> Task:
