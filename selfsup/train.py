@@ -146,6 +146,11 @@ def check_fit(config: DictConfig, task: Task, encoder: Encoder) -> None:
         raise ValueError("this task hears no sound; add task=audio_visual")
     if config.get("classifier") is not None and not recognition:
         raise ValueError("a classifier wants labels, and this task asks for none; add task=action_recognition")
+    if config.data.batch_size < task.minimum_batch:
+        raise ValueError(
+            f"data.batch_size={config.data.batch_size}: this task holds the examples of a batch against one another, "
+            f"and learns nothing from fewer than {task.minimum_batch}; raise it"
+        )
     if isinstance(encoder, Stored) and not recognition:
         raise ValueError("stored features cannot be asked a pretext question; add task=action_recognition")
     if isinstance(encoder, Stored) and config.classifier._target_.endswith((".I3D", ".TwoStream")):

@@ -50,7 +50,7 @@ def info_nce(
 
 
 def info_nce_of_views(
-    queries: Tensor, keys: Tensor, videos: Tensor, scale: float, queue: Queue | None = None
+    queries: Tensor, keys: Tensor, videos: Tensor, scale: float, queue: Queue | None = None, everywhere: bool = True
 ) -> tuple[Tensor, Tensor]:
     """InfoNCE of V views of each video over the batches of all processes, and the share of queries that find their own.
 
@@ -64,13 +64,14 @@ def info_nce_of_views(
         videos: int64 (B,); keys of one video are no negatives of each other.
         scale: by which the cosine is multiplied, one over the temperature.
         queue: more negatives.
+        everywhere: over all processes; False where one may have fewer batches than another, as of held-out videos.
 
     Returns:
         The loss and the accuracy, scalars; 0 and 1 where there is no other video.
     """
     views = queries.shape[1]
     rows, columns = queries.flatten(0, 1), keys.flatten(0, 1)  # (B V, D)
-    first, every = gathered_rows(len(rows), rows.device)
+    first, every = gathered_rows(len(rows), rows.device, everywhere)
     owners = videos.repeat_interleave(views)
     candidates, owned = gathered(columns, every), gathered(owners[:, None].double(), every)[:, 0].long()
     negative = owners[:, None] != owned
@@ -97,9 +98,12 @@ def _mean(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return torch.stack(losses).mean(), torch.stack(right).mean()
 
 
-def gathered_rows(rows: int, device: torch.device) -> tuple[int, list[int]]:
-    """The number of this process's first row among those of all, and how many rows each process has."""
-    if not (dist.is_available() and dist.is_initialized()):
+def gathered_rows(rows: int, device: torch.device, everywhere: bool = True) -> tuple[int, list[int]]:
+    """The number of this process's first row among those of all, and how many rows each process has.
+
+    Without `everywhere` this process is all there is, and nothing waits for another.
+    """
+    if not (everywhere and dist.is_available() and dist.is_initialized()):
         return 0, [rows]
     counts = [torch.zeros((), dtype=torch.int64, device=device) for _ in range(dist.get_world_size())]
     dist.all_gather(counts, torch.tensor(rows, device=device))

@@ -39,6 +39,7 @@ class Task(pl.LightningModule):
             the same question.
         picture_sampler: draws the examples that `pictures` is given; None: there is nothing to show.
         probes: whether nearest neighbours and a linear probe are of interest after the training.
+        minimum_batch: the fewest examples of a batch from which `step` can learn.
     """
 
     chance: Mapping[str, float] = {}
@@ -46,6 +47,7 @@ class Task(pl.LightningModule):
     evaluation_sampler: ViewSampler | None = None
     picture_sampler: ClipSampler | None = None
     probes = True
+    minimum_batch: int = 1
 
     def __init__(
         self,
