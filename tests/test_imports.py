@@ -97,6 +97,7 @@ ONLY_IN = {
     "lightning": set(),  # it is imported as pytorch_lightning
     "lightning_fabric": set(),
     "timm": {"selfsup.encoders.timm"},
+    "lightly": {"selfsup.tasks.invariant_prediction"},
     "matplotlib": {"selfsup.evaluate", "selfsup.stream_report"},
     "wandb": set(),
     "pandas": set(),
