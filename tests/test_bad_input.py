@@ -121,6 +121,39 @@ def test_question_longer_than_every_clip(run: Run, tmp_path: Path) -> None:
     one_sentence(result, "no training video is left", "task.sampler.minimum_seconds=60")
 
 
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("clip_order", "too short for the order of clips: lasts 1.20 s, 3 x 16 frames need"),
+        ("playback_speed", "too short for playback speed: lasts 1.20 s, 6 frames at speed 8 need"),
+        ("arrow_of_time", "too short for the arrow of time: lasts 1.20 s, 16 frames need"),
+        ("contrastive task.sampler.num_frames=20", "too short for a view: lasts 1.20 s, 20 frames need"),
+        ("invariant_prediction task.sampler.num_frames=20", "too short for a view: lasts 1.20 s, 20 frames need"),
+        ("temporal_coherence task.sampler.far_seconds=1.2", "too short for temporal coherence: lasts 1.20 s, frames"),
+    ],
+)
+def test_videos_that_are_too_short_for_a_task(run: Run, tmp_path: Path, task: str, words: str) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for number in range(4):
+        clip(folder / f"{number}.mp4")  # 1.2 seconds
+    result = run("data=folder", f"data.root={folder}", *f"task={task}".split())
+    one_sentence(result, "no training video is left", words)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "least"),
+    [
+        (("task=contrastive", "data.batch_size=1"), 2),
+        (("task=invariant_prediction", "data.batch_size=1"), 2),
+        (("task=temporal_coherence", "task.form=slow", "data.batch_size=5"), 6),
+    ],
+)
+def test_a_batch_that_is_too_small_for_the_loss(run: Run, overrides: tuple[str, ...], least: int) -> None:
+    sentence = f"{overrides[-1]}: this task holds the examples of a batch against one another, and learns nothing from"
+    one_sentence(run(*overrides), sentence, f"fewer than {least}; raise it")
+
+
 def manifest(tmp_path: Path, header: str, *rows: str) -> Path:
     path = tmp_path / "manifest.csv"
     path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
@@ -208,6 +241,7 @@ def test_no_space_for_a_checkpoint_keeps_the_one_before(tmp_path: Path, syntheti
     [
         ("cv2", "flow", ("task=action_recognition", "classifier=two_stream")),
         ("timm", "timm", ("encoder=timm",)),
+        ("lightly", "lightly", ("task=invariant_prediction",)),
     ],
 )
 def test_an_extra_that_is_not_installed(
