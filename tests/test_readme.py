@@ -51,6 +51,7 @@ DAVIS = "data=davis data.root=DAVIS"
 UNSEEN = "'data.videos.test_sequences=[goat,dog]'"
 LISTEN = "python train.py task=audio_visual"
 RECOGNISE = "python train.py task=action_recognition"
+ORDER = "python train.py task=clip_order"
 PARALLEL = f"{RECOGNISE} classifier=depth_parallel clips=windows data=changing hydra.run.dir=runs/mine/parallel"
 FOLDER = "encoder.path=runs/mine/encoder.safetensors data=folder data.root=VIDEOS"
 WORDS = "python train.py -m seed=0,1,2 experiment=short_clips_recognition data=manifest data.manifest=VIDEOS.csv"
@@ -189,6 +190,27 @@ KNOWN = {
     ): Known(f"{SMALL} foreground=flow_threshold task.sampler.labels.short_side_pixels=120"),
     f"selfsup evaluate foreground foreground=network foreground.run=runs/mine/segmenter {DAVIS} {UNSEEN} "
     "split=test": Known(f"{READ} short_side_pixels=120"),
+    f"{ORDER}": Known(f"{SYNTHETIC} task.sampler.num_frames=2"),
+    f"{ORDER} task.clips=4 task.reversible=true task.sampler.num_frames=1 task.sampler.gap_seconds=0.6 "
+    "encoder=resnet18": Known(SYNTHETIC, slow=True),
+    f"{ORDER} 'task.augment=[{{_target_: selfsup.data.transforms.ChannelSplitting, frames: 16}}]'": Known(
+        SYNTHETIC, slow=True
+    ),
+    "python train.py task=playback_speed": Known(SYNTHETIC),
+    "python train.py task=playback_speed encoder=resnet18": Known(SYNTHETIC, slow=True),
+    "python train.py task=arrow_of_time": Known(f"{SYNTHETIC} task.sampler.num_frames=4"),
+    "python train.py task=arrow_of_time encoder=resnet18 task.sampler.num_frames=6 "
+    "task.sampler.stride_seconds=0.4": Known(SYNTHETIC, slow=True),
+    "python train.py task=contrastive": Known(SYNTHETIC),
+    "python train.py task=contrastive task.momentum=0.99 task.queue=512 task.temperature=0.2": Known(SYNTHETIC),
+    "python train.py task=contrastive task.sampler.views=4 trainer=ddp data=folder data.root=VIDEOS": Known(
+        SMALL, process=True, slow=True
+    ),
+    "python train.py task=invariant_prediction": Known(SYNTHETIC),
+    "python train.py task=invariant_prediction task.sampler.views=8 data.batch_size=64": Known(SYNTHETIC, slow=True),
+    "python train.py task=temporal_coherence": Known(SYNTHETIC),
+    "python train.py task=temporal_coherence task.form=slow": Known(f"{SYNTHETIC} data.batch_size=6", slow=True),
+    "python train.py task=temporal_coherence task.form=margin": Known(SYNTHETIC, slow=True),
     "python train.py 'task.augment=[{_target_: selfsup.data.transforms.SpatialJitter, pixels: 4}]'": Known(SYNTHETIC),
     "python train.py 'task.augment=[{_target_: selfsup.data.transforms.ChannelSplitting, probability: 0.5}]'": Known(
         SYNTHETIC, slow=True
