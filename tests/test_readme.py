@@ -207,7 +207,8 @@ KNOWN = {
         SMALL, process=True, slow=True
     ),
     "python train.py task=invariant_prediction": Known(SYNTHETIC),
-    "python train.py task=invariant_prediction task.sampler.views=8 data.batch_size=64": Known(SYNTHETIC, slow=True),
+    "python train.py task=invariant_prediction task.sampler.views=8 data.batch_size=128 "
+    "task.gaussian_weight=0.02": Known(SYNTHETIC, slow=True),
     "python train.py task=temporal_coherence": Known(SYNTHETIC),
     "python train.py task=temporal_coherence task.form=slow": Known(f"{SYNTHETIC} data.batch_size=6", slow=True),
     "python train.py task=temporal_coherence task.form=margin": Known(SYNTHETIC, slow=True),

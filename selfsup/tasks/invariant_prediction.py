@@ -19,15 +19,16 @@ from torchvision.ops import MLP
 
 from selfsup.data.sampling import ClipSampler
 from selfsup.encoders.encoder import Encoder
-from selfsup.tasks.embeddings import encode_views, spread, two_choice
+from selfsup.tasks.embeddings import encode_views, two_choice
 from selfsup.tasks.task import Task
 
 
 class InvariantPrediction(Task):
     """LeJEPA over views of videos, on any encoder.
 
-    Its figure is "two_choice": how often another view of the same video is nearer than one of another video. In
-    training the loss stands with its parts: "invariance", and "gaussian", which is about 1.05 for a Gaussian.
+    Its figure is "two_choice": how often another view of the same video is nearer than one of another video. Beside it
+    stand the parts of the loss, "invariance" and "gaussian", which is about 1.05 for a Gaussian; and "deviation", of a
+    dimension, 1 for a Gaussian and 0 where all embeddings are one.
 
     Args:
         encoder, sampler, optimizer, schedule, augment: see `Task`. The sampler gives views, as `ClipViews` does.
@@ -72,7 +73,7 @@ class InvariantPrediction(Task):
         self.gaussian = losses.SIGReg(num_vectors=directions, gather_distributed=True)
 
     def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Loss and its parts, how often another view of the video is the nearer of two, and the spread."""
+        """Loss and its parts, how often another view of the video is the nearer of two, and the deviation."""
         whole, local = batch["clip"][:, : self.global_views], batch["clip"][:, self.global_views :]
         if self.training:
             local = self.local_crop(local.flatten(0, 1)).unflatten(0, local.shape[:2])
@@ -84,12 +85,8 @@ class InvariantPrediction(Task):
             self.gaussian.gather_distributed = self.training  # of held-out videos processes may have unequal batches
             gaussian = self.gaussian(views)
         loss = self.gaussian_weight * gaussian + (1 - self.gaussian_weight) * invariance
-        told = {
-            "loss": loss,
-            "invariance": invariance,
-            "gaussian": gaussian,
-            "spread": spread(embeddings.flatten(0, 1)),
-        }
+        deviation = embeddings.detach().flatten(0, 1).std(dim=0, correction=0).mean()
+        told = {"loss": loss, "invariance": invariance, "gaussian": gaussian, "deviation": deviation}
         nearer = two_choice(embeddings, embeddings, batch["video"])
         return told if nearer is None else {**told, "two_choice": nearer}
 
