@@ -97,7 +97,8 @@ class TemporalCoherence(Task):
         dim: width of the embedding; of `slow` a batch needs more frames than this.
         hidden_dim: width of the layer before it.
         margin: of `margin`, in L1 per dimension; of `triplet`, in cosine.
-        hardest: frames of other videos that `triplet` takes, the nearest; None for all.
+        hardest: frames of other videos that `triplet` takes, the nearest; None for all. From random weights a few
+            make all embeddings one.
 
     Raises ValueError for a value out of its bounds.
     """
@@ -115,7 +116,7 @@ class TemporalCoherence(Task):
         dim: int = 16,
         hidden_dim: int = 256,
         margin: float = 0.5,
-        hardest: int | None = 4,
+        hardest: int | None = None,
     ) -> None:
         super().__init__(encoder, sampler, optimizer, schedule, augment)
         if form not in FORMS:
