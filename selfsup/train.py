@@ -86,7 +86,8 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
         write_retrieval(task, data, config, folder, console, trainer.loggers, trainer.global_step)
     rows: list[dict[str, Any]] = []
     try:
-        rows = probe({"before": before, "learned": encoder}, data, task.normalize) if task.probes else []
+        if probe is not None and task.probes:
+            rows = probe({"before": before, "learned": encoder}, data, task.normalize)
     except ValueError as error:  # the labels do not allow it; the encoder is there all the same
         tell(f"no probes: {error}", data, console)
     if isinstance(task, ActionRecognition):

@@ -135,6 +135,15 @@ def test_a_classifier_is_taught_and_judged_by_whole_videos(
     assert f"95 % interval of the accuracy: {accuracy.interval.low:.1%}" in printed
 
 
+def test_probes_are_left_out_on_request(synthetic_manifest: Path, synthetic_index: Path, verb: Verb) -> None:
+    data = ("data=manifest", f"data.manifest={synthetic_manifest}", f"data.index_cache={synthetic_index}")
+    code, _, errors, folder = verb(main, *data, *SMALL, "trainer.max_epochs=1", "probe=null")
+    assert code == 0, errors
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["probes"] == []
+    assert summary["figures"]
+
+
 @pytest.mark.slow
 def test_a_classifier_that_skips_says_how_many_frames_it_used(tmp_path: Path, synthetic_manifest: Path) -> None:
     folder = tmp_path / "run"
