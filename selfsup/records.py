@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+import selfsup
 from selfsup.data.resumable import ResumableDataModule
 from selfsup.data.videos import printable
 from selfsup.evaluation.figure import Answers, Figure, accuracy_figure
@@ -20,6 +23,31 @@ from selfsup.tasks.action_recognition import ActionRecognition
 
 CHANGE_NO_ANSWER = {"controls", "cache_folder"}  # settings that runs to be averaged need not share
 DISTRIBUTIONS = {"pyav": "av", "decord": "decord2", "torchcodec": "torchcodec", "packed": "simplejpeg"}
+NAMED = (
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "hydra-core",
+    "av",
+    "numpy",
+    "scikit-learn",
+)
+
+
+def write_environment(folder: Path) -> None:
+    """Writes environment.json: what a run was made with, as `selfsup report` shows it. A resumed run writes it anew."""
+    accelerators = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    environment = {
+        "selfsup": selfsup.__version__,
+        "commit": git_commit(),
+        "Python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
+        "cores": os.cpu_count(),
+        "accelerators": ", ".join(accelerators) or "none",
+        **{name: importlib.metadata.version(name) for name in NAMED},
+    }
+    text = json.dumps(environment, indent=1, ensure_ascii=False)
+    (folder / "environment.json").write_text(text + "\n", encoding="utf-8")
 
 
 def names_of(data: ResumableDataModule, split: str, rows: Sequence[int]) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from selfsup.encoders.stored import Stored
 from selfsup.heard import save_audio_encoder, write_retrieval
 from selfsup.precision import best_precision
 from selfsup.recognised import save_classifier, write_answers
+from selfsup.records import write_environment
 from selfsup.tasks.action_recognition import ActionRecognition
 from selfsup.tasks.audio_visual import AudioVisual
 from selfsup.tasks.task import Task
@@ -41,10 +42,11 @@ from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence
 def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     """Runs one training and returns its summary.
 
-    Writes encoder.safetensors, last.ckpt, metrics.csv, summary.json and left_out.json into `folder`, and of action
-    recognition classifier.safetensors.
+    Writes encoder.safetensors, last.ckpt, metrics.csv, summary.json, left_out.json and environment.json into `folder`,
+    and of action recognition classifier.safetensors.
     """
     check_complete(config)
+    write_environment(folder)
     console = Console(markup=False, highlight=False)
     pl.seed_everything(config.seed, verbose=False)
     encoder: Encoder = instantiate(config.encoder).train()  # a loaded one comes ready for use
