@@ -34,8 +34,9 @@ from selfsup.evaluation.features import Features, extract_features
 from selfsup.evaluation.figure import Figure
 from selfsup.evaluation.frozen import UNTRAINED, Labelled, frozen_figures, readings
 from selfsup.evaluation.report import compare_files, to_markdown, write_figures
+from selfsup.evaluation.video_neighbours import Featured, write_video_neighbours
 from selfsup.precision import best_device
-from selfsup.records import groups_of, names_of, protocol_of, recognition_figures
+from selfsup.records import groups_of, names_of, protocol_of, recognition_figures, write_environment
 from selfsup.tasks.action_recognition import ActionRecognition
 from selfsup.tasks.scoring import check_labels
 from selfsup.tasks.task import channels_last
@@ -47,8 +48,13 @@ FEW_UNITS = 10  # simulated: 78 of 100 intervals over 3 groups held the truth, 9
 
 
 def evaluate(config: DictConfig, folder: Path) -> list[Figure]:
-    """Writes evaluation.json, evaluation.md, evaluation.png and left_out.json into `folder`, and prints the table."""
+    """Prints the table of figures, and writes them and what is seen beside them into `folder`.
+
+    Files: evaluation.json, evaluation.md, evaluation.png, left_out.json, environment.json, and nearest videos in
+    pictures/neighbours/.
+    """
     check_complete(config)
+    write_environment(folder)
     console = Console(markup=False, highlight=False)
     pl.seed_everything(config.seed, verbose=False)
     if config.trainer.devices != 1:
@@ -90,6 +96,7 @@ def evaluate(config: DictConfig, folder: Path) -> list[Figure]:
     (folder / "evaluation.md").write_text(to_markdown(figures), encoding="utf-8")
     draw(figures, folder / "evaluation.png")
     print_figures(figures, console)
+    show_neighbours(features, data, held_out, folder, console)
     units, unit = min((f.interval.units, f.interval.unit) for f in figures if f.interval is not None)
     if units < FEW_UNITS:
         console.print(
@@ -156,6 +163,23 @@ def read_all(
     for network in (encoder, untrained):
         network.cpu()
     return features, videos, failures
+
+
+def show_neighbours(
+    features: dict[str, dict[str, Features]], data: VideoDataModule, held_out: str, folder: Path, console: Console
+) -> None:
+    """Writes some held-out videos and their nearest training videos into pictures/neighbours/."""
+
+    def featured(split: str) -> Featured:
+        found = features[split][""]
+        rows = found.videos.tolist()
+        videos, labels = data.videos[split], data.catalogue.labels[split]
+        return Featured([videos[row] for row in rows], [labels[row] for row in rows], found.values)
+
+    try:
+        write_video_neighbours(folder / "pictures" / "neighbours", featured(held_out), featured("train"))
+    except (ValueError, OSError) as error:  # a file is gone since; the figures are there all the same
+        console.print(f"no pictures of neighbours: {error}", soft_wrap=True)
 
 
 def finetuned(config: DictConfig, folder: Path, start: Encoder, fraction: float, end: str) -> list[Figure]:

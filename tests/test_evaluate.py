@@ -1,5 +1,6 @@
 """One command, one table: every row there, every figure with its record, and differences between two encoders."""
 
+import importlib.metadata
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,10 @@ def test_an_evaluation_has_every_row_and_can_be_compared(
     assert figures[f"{tuned}, shuffled frames"].value == figures[tuned].value
     for file in ("evaluation.md", "evaluation.png", "left_out.json"):
         assert (tmp_path / "0" / file).stat().st_size > 0
+    (table,) = json.loads((tmp_path / "0" / "pictures" / "neighbours" / "neighbours.json").read_text())
+    assert [len(row) for row in table["rows"]] == [5] * 4, "four held-out videos, with four of training each"
+    environment = json.loads((tmp_path / "0" / "environment.json").read_text())
+    assert environment["torch"] == importlib.metadata.version("torch")
     # The mean over frames knows nothing of their order.
     assert figures["linear probe, shuffled frames"].value == figures["linear probe"].value
 

@@ -87,6 +87,7 @@ ONLY_IN = {
             "sound",
             "live",
             "drawing",
+            "short_video",
             "synthetic_files",
             "davis",
         ]

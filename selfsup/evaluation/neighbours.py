@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import os
 import wave
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ SIDE_PIXELS = 112
 BORDER_PIXELS = 4
 OWN, OTHER = (0.1, 0.7, 0.2), (1.0, 1.0, 1.0)  # colours of the border: of the query's own video, and of others
 DIRECTIONS = ("frame to sound", "sound to frame")
+RECORD = "neighbours.json"
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,23 @@ def write_neighbours(
         ]
         shown[direction] = Shown(path, picture, sounds, captions)
     (folder / "index.html").write_text(_page(moments, rows), encoding="utf-8")
+    cells = {
+        _TITLES[way]: [[_record(moments, row, at) for at in range(len(row))] for row in of] for way, of in rows.items()
+    }
+    write_record(folder, cells)
     return shown
+
+
+def write_record(folder: Path, tables: Mapping[str, Sequence[Sequence[Mapping[str, str]]]]) -> Path:
+    """Writes neighbours.json, from which `selfsup report` makes tables that play, and returns its path.
+
+    `tables` holds rows of cells by title. A cell has a `caption`, a `kind` (query, own or other), and files relative to
+    the folder: `image`, `sound`, `video`.
+    """
+    path = folder / RECORD
+    text = json.dumps([{"title": title, "rows": rows} for title, rows in tables.items()], indent=1, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+    return path
 
 
 def _grid(frames: Mapping[int, Tensor], rows: Sequence[Sequence[int]]) -> Tensor:
@@ -168,11 +186,20 @@ def _page(moments: Sequence[Moment], rows: Mapping[str, Sequence[Sequence[int]]]
     return f"<!doctype html>\n<html><head>{head}</head>\n<body>\n<h1>Frames and sounds</h1>\n{body}\n</body></html>\n"
 
 
-def _cell(moments: Sequence[Moment], row: Sequence[int], column: int) -> str:
+def _record(moments: Sequence[Moment], row: Sequence[int], column: int) -> dict[str, str]:
     place = row[column]
-    kind = "query" if column == 0 else "own" if place == row[0] else "other"
+    return {
+        "kind": "query" if column == 0 else "own" if place == row[0] else "other",
+        "caption": _caption(moments[place]),
+        "image": f"frames/{place:04d}.png",
+        "sound": f"sounds/{place:04d}.wav",
+    }
+
+
+def _cell(moments: Sequence[Moment], row: Sequence[int], column: int) -> str:
+    shown = _record(moments, row, column)
     return (
-        f'<td class="{kind}"><img src="frames/{place:04d}.png" alt="">'
-        f'<audio controls preload="none" src="sounds/{place:04d}.wav"></audio>'
-        f"{html.escape(_caption(moments[place]))}</td>"
+        f'<td class="{shown["kind"]}"><img src="{shown["image"]}" alt="">'
+        f'<audio controls preload="none" src="{shown["sound"]}"></audio>'
+        f"{html.escape(shown['caption'])}</td>"
     )

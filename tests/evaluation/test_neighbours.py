@@ -1,5 +1,6 @@
 """Neighbours across sight and hearing: the right ones, with the frame and the sound that were compared."""
 
+import json
 import re
 import wave
 from pathlib import Path
@@ -47,6 +48,11 @@ def test_what_is_shown_and_played_is_what_was_compared(moments: list[Moment], tm
     heard = [int(place) for place in re.findall(r'src="sounds/(\d+)\.wav"', page)]
     assert shown == heard == [place for rows in places.values() for row in rows for place in row]
     assert "a &amp; b, &lt;0&gt;.mkv at 0.00 s" in page
+    tables = json.loads((tmp_path / "neighbours.json").read_text())
+    cells = [cell for table in tables for row in table["rows"] for cell in row]
+    assert [int(Path(cell["sound"]).stem) for cell in cells] == heard
+    assert cells[0]["caption"] == "a & b, <0>.mkv at 0.00 s"
+    assert all((tmp_path / cell[name]).is_file() for cell in cells for name in ("image", "sound"))
     side, cell = SIDE_PIXELS + 2 * BORDER_PIXELS, SIDE_PIXELS + 2 * BORDER_PIXELS + 2
     for direction, rows in places.items():
         of = written[direction]
