@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "evaluation": {"encoders", "data"},
     "tasks": {"data", "encoders", "classifiers"},  # classifiers: the contract, and no classifier
     "callbacks": {"data"},
+    "reporting": {"evaluation"},
 }
 ROOT = {
     "selfsup",
@@ -63,6 +64,7 @@ VERBS = {
     "selfsup.heard",
     "selfsup.recognised",
     "selfsup.records",
+    "selfsup.report",
     "selfsup.runs",
     "selfsup.stream",
     "selfsup.stream_report",
@@ -100,6 +102,8 @@ ONLY_IN = {
     "timm": {"selfsup.encoders.timm"},
     "lightly": {"selfsup.tasks.invariant_prediction"},
     "matplotlib": {"selfsup.evaluate", "selfsup.stream_report"},
+    "plotly": {"selfsup.reporting."},
+    "jinja2": {"selfsup.reporting."},
     "wandb": set(),
     "pandas": set(),
     "cv2": {"selfsup.data.flow"},

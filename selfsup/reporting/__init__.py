@@ -1,0 +1,1 @@
+"""What a run was and found, as one page: run.py reads its folder, page.py writes."""
