@@ -41,6 +41,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_holds_every_module_and_every_yaml_and_nothing_else(wheel: Path) -> None:
     expected = {path.relative_to(PROJECT).as_posix() for path in (PROJECT / "selfsup").rglob("*.py")}
+    expected |= {f"selfsup/reporting/page.{kind}" for kind in ("html", "css", "js")}
     expected |= {f"selfsup/{path.relative_to(PROJECT).as_posix()}" for path in (PROJECT / "conf").rglob("*.yaml")}
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())

@@ -20,6 +20,7 @@ from selfsup.evaluation.neighbours import write_record
 SIDE_PIXELS = 96
 FPS = 8.0
 MOST_SECONDS = 3.0
+TITLE = "Nearest training videos of a held-out video, green where they are of its class"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ def write_video_neighbours(
             kind = "own" if label is not None and gallery.labels[number] == label else "other"
             cells.append(_cell(folder, f"gallery-{number:04d}", gallery, number, kind))
         rows.append(cells)
-    return write_record(folder, {"Nearest training videos of a held-out video; green: of its class": rows})
+    return write_record(
+        folder, {"Nearest training videos of a held-out video, green where they are of its class": rows}
+    )
 
 
 def _cell(folder: Path, name: str, videos: Featured, place: int, kind: str) -> dict[str, str]:
