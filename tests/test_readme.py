@@ -262,6 +262,10 @@ KNOWN = {
     "selfsup evaluate compare runs/mine/evaluated/evaluation.json runs/mine/evaluated/evaluation.json": Known(),
     "selfsup report runs/mine": Known(),
     "selfsup report runs/mine runs/mine/evaluated hydra.run.dir=runs/mine/reported": Known(),
+    "selfsup export encoder.path=runs/mine/encoder.safetensors": Known("num_frames=2"),
+    "selfsup export classifier.path=runs/mine/recognised/classifier.safetensors maximum_difference=1e-3": Known(
+        "num_frames=2", slow=True
+    ),
     'sbatch --requeue --signal=TERM@120 --gres=gpu:1 --cpus-per-task=16 --time=24:00:00 --wrap "srun selfsup train '
     'hydra.run.dir=runs/mine resume=last"': Known(SYNTHETIC, slow=True, elsewhere="test_slurm_script"),
     "selfsup train -m hydra/launcher=submitit_slurm hydra.launcher.gpus_per_node=1 hydra.launcher.cpus_per_task=16 "
