@@ -15,6 +15,7 @@ from nbclient import NotebookClient
 from selfsup import weights
 from selfsup.encoders.encoder import InputSpecification
 from selfsup.encoders.resnet import ResNet
+from selfsup.evaluation.report import read_figures
 from selfsup.train import main
 from tests.verbs import Ended
 
@@ -32,7 +33,12 @@ def encoder_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_there_are_notebooks() -> None:
-    assert [path.name for path in NOTEBOOKS] == ["03_what_was_learned.ipynb", "06_look_and_listen.ipynb"]
+    assert [path.name for path in NOTEBOOKS] == [
+        "02_pretext_tasks.ipynb",
+        "03_what_was_learned.ipynb",
+        "04_classify.ipynb",
+        "06_look_and_listen.ipynb",
+    ]
 
 
 def outputs_of(name: str, folder: Path, patch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
@@ -45,7 +51,14 @@ def outputs_of(name: str, folder: Path, patch: pytest.MonkeyPatch) -> list[dict[
     NotebookClient(
         notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     ).execute()
-    return [output.get("data", {}) for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    shown = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return [{"said": output.get("text", ""), **output.get("data", {})} for output in shown]
+
+
+def settings(manifest: Path, index: Path) -> tuple[str, ...]:
+    """Of a run that is over in seconds."""
+    data = ("data=manifest", f"data.manifest={manifest}", f"data.index_cache={index}")
+    return (*data, "trainer=debug", "+trainer.enable_progress_bar=false", "data.size_pixels=32", "data.num_workers=0")
 
 
 def test_what_was_learned_is_shown(encoder_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +68,38 @@ def test_what_was_learned_is_shown(encoder_path: Path, tmp_path: Path, monkeypat
     assert sum("image/png" in output for output in outputs) >= 2
     pages = [output["text/html"] for output in outputs if "text/html" in output]
     assert any(page.count("data:image/gif;base64,") >= 5 for page in pages), "neighbours play in the page"
+
+
+def test_tasks_and_the_answers_of_a_run_are_shown(
+    synthetic_manifest: Path,
+    synthetic_index: Path,
+    verb: Callable[..., Ended],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended = verb(main, *settings(synthetic_manifest, synthetic_index), "trainer.max_epochs=2")
+    assert ended.code == 0, ended.err
+    monkeypatch.setenv("SELFSUP_RUN", str(ended.folder))
+    outputs = outputs_of("02_pretext_tasks.ipynb", tmp_path, monkeypatch)
+    assert sum("image/png" in output for output in outputs) == 2, "the questions, and the curves"
+
+
+def test_the_answers_of_a_classifier_are_shown(
+    synthetic_manifest: Path,
+    synthetic_index: Path,
+    verb: Callable[..., Ended],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recognised = ("task=action_recognition", "clips.training.num_segments=2", "trainer.max_epochs=1")
+    ended = verb(main, *settings(synthetic_manifest, synthetic_index), *recognised)
+    assert ended.code == 0, ended.err
+    accuracy = read_figures(ended.folder / "evaluation.json")[0].value
+    monkeypatch.setenv("SELFSUP_RUN", str(ended.folder))
+    outputs = outputs_of("04_classify.ipynb", tmp_path, monkeypatch)
+    said = "".join(output.get("said", "") for output in outputs)
+    assert f"4 test videos, {accuracy:.1%} right" in said, "as in the run's own test"
+    assert sum("image/png" in output for output in outputs) == 2 + round(4 * (1 - accuracy))
 
 
 @pytest.mark.slow
@@ -67,10 +112,8 @@ def test_a_run_is_looked_at_and_listened_to(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    data = ("data=manifest", f"data.manifest={synthetic_manifest}", f"data.index_cache={synthetic_index}")
-    small = ("trainer=debug", "+trainer.enable_progress_bar=false", "data.size_pixels=32", "data.num_workers=0")
     heard = ("task=audio_visual", f"task.fusion={fusion}", "task.sampler.rate_hz=8000")
-    ended = verb(main, *data, *small, *heard, "trainer.max_epochs=1")
+    ended = verb(main, *settings(synthetic_manifest, synthetic_index), *heard, "trainer.max_epochs=1")
     assert ended.code == 0, ended.err
     monkeypatch.setenv("SELFSUP_RUN", str(ended.folder))
     outputs = outputs_of("06_look_and_listen.ipynb", tmp_path, monkeypatch)
