@@ -176,7 +176,12 @@ def test_a_damaged_run_is_reported_with_remarks(
     assert ended.code == 0, ended.err
     assert "damaged: summary.json is damaged and was left out (" in ended.out
     assert "damaged: metrics.csv is missing; no curves" in ended.out
-    show(browser, tmp_path / "reported" / "report.html")
+    page = tmp_path / "reported" / "report.html"
+    assert "No video was left out." in page.read_text(encoding="utf-8")
+    (copy / "left_out.json").write_text("[", encoding="utf-8")
+    assert command(report.main, "damaged", "hydra.run.dir=reported").code == 0
+    assert "No video was left out." not in page.read_text(encoding="utf-8"), "that is not known now"
+    show(browser, page)
     assert "metrics.csv is missing" in browser.find_element("css selector", ".remarks").text
     assert complaints(browser) == []
 

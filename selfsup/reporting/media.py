@@ -35,10 +35,10 @@ class Room:
 
     def uri(self, path: Path) -> str | None:
         """The file as a data URI; None where there is no room for it."""
-        content = path.read_bytes()
-        if len(content) > self.bytes_left:
-            self.refused.append(f"{path}, {len(content) / 1e6:.1f} MB")
+        if (size := path.stat().st_size) > self.bytes_left:
+            self.refused.append(f"{path}, {size / 1e6:.1f} MB")
             return None
+        content = path.read_bytes()
         self.bytes_left -= len(content)
         return f"data:{TYPES[path.suffix.lower()]};base64,{base64.b64encode(content).decode()}"
 

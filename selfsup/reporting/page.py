@@ -73,6 +73,7 @@ def _part(run: Run, room: Room) -> dict[str, Any]:
         "pictures": pictures(run.folder, room),
         "protocols": tables.protocols(run),
         "reasons": tables.reasons(run),
+        "told": (run.folder / "left_out.json").is_file() and not any("left_out.json" in said for said in run.remarks),
         "counts": {
             name: value
             for name, value in {**run.doctor.get("data", {}), **_counts(run)}.items()

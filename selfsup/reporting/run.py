@@ -32,6 +32,7 @@ LEFT_BY = {
     "evaluate_foreground": {"foreground.json": "no figures: the evaluation has not ended, evaluate again"},
     "doctor": {"doctor.json": "no findings: the doctor has not ended, ask again"},
 }
+SUMMARY: dict[str, type] = {"data": dict, "figures": list, "probes": list, "quarantined": list}
 COMMANDS = {
     "evaluate_foreground": "evaluate foreground",
     "evaluate_audio": "evaluate audio",
@@ -100,7 +101,7 @@ def read_run(folder: Path, name: str) -> Run:
     run = Run(folder, name)
     _read_configuration(run)
     run.environment = _json(run, "environment.json", dict)
-    run.summary = _json(run, "summary.json", dict, {"figures": list, "probes": list, "quarantined": list})
+    run.summary = _json(run, "summary.json", dict, SUMMARY)
     run.retrieval = _json(run, "retrieval.json", dict)
     run.doctor = _json(run, "doctor.json", dict, {"findings": list, "data": dict})
     run.left_out = _json(run, "left_out.json", list)

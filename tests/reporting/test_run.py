@@ -60,6 +60,7 @@ def test_a_whole_run_is_read_without_a_remark(folder: Path) -> None:
         ("summary.json", None, "summary.json is missing; no closing table"),
         ("summary.json", json.dumps(SUMMARY)[:44], "summary.json is damaged and was left out (Unterminated string"),
         ("summary.json", '{"figures": 3}', "summary.json is damaged and was left out (figures is not as selfsup"),
+        ("summary.json", '{"data": []}', "summary.json is damaged and was left out (data is not as selfsup"),
         ("summary.json", "[" * 100_000, "summary.json is damaged and was left out"),
         ("left_out.json", "[1]", "left_out.json is damaged and was left out (its content is not as"),
         ("evaluation.json", '{"format": 1', "evaluation.json is damaged and was left out (not JSON, or cut short"),
