@@ -2,7 +2,7 @@
 
 `selfsup evaluate compare A.json B.json` prints the paired differences of two evaluations; several seeds of each are
 averaged first, `A0.json,A1.json B0.json,B1.json`. `selfsup evaluate foreground …` is `selfsup.evaluate_foreground`,
-`selfsup evaluate audio …` is `selfsup.evaluate_audio`.
+`selfsup evaluate audio …` is `selfsup.evaluate_audio`, `selfsup evaluate audit …` is `selfsup.evaluate_audit`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from selfsup import evaluate_audio, evaluate_foreground, weights
+from selfsup import evaluate_audio, evaluate_audit, evaluate_foreground, weights
 from selfsup.callbacks.quarantine import Quarantine
 from selfsup.data.catalogue import SPLITS, SpanCatalogue
 from selfsup.data.clips import ViewSampler
@@ -246,7 +246,7 @@ def _main(config: DictConfig) -> None:
 
 def main() -> None:
     """Entry point; see `in_one_sentence` for how it ends."""
-    others = {"foreground": evaluate_foreground.main, "audio": evaluate_audio.main}
+    others = {"foreground": evaluate_foreground.main, "audio": evaluate_audio.main, "audit": evaluate_audit.main}
     if len(sys.argv) > 1 and sys.argv[1] in others:
         others[sys.argv.pop(1)]()
         return

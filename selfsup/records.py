@@ -125,8 +125,8 @@ def audio_protocol(
     )
 
 
-def stream_protocol(config: DictConfig, data: ResumableDataModule, seen: int, how: Mapping[str, Any]) -> Protocol:
-    """How every frame of `seen` videos of the reported split is answered; `how` is what else the answers hang on."""
+def whole_file_protocol(config: DictConfig, data: ResumableDataModule, seen: int, how: Mapping[str, Any]) -> Protocol:
+    """How `seen` videos of the reported split are answered, each as a whole; `how` is what else the answers hang on."""
     split = data.catalogue.reported
     return Protocol(
         **_of_whole_files(config, data),

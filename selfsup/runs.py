@@ -44,17 +44,26 @@ def read_config(folder: Path, task: type[Task], key: str, lacks: str) -> DictCon
 
     Raises ValueError where the file is missing, damaged, or of another task.
     """
-    path, name = folder / CONFIG, task.__module__.rpartition(".")[2]
+    name = task.__module__.rpartition(".")[2]
+    config = read_run(folder, key, f" of task={name}")
+    found = config.task._target_
+    if found != f"{task.__module__}.{task.__qualname__}":
+        raise ValueError(f"{folder}: a run of {found}, which {lacks}; give one of task={name}")
+    return config
+
+
+def read_run(folder: Path, key: str, which: str = "") -> DictConfig:
+    """The configuration of a run of any task, or, for errors, of `which`. Errors are those of `read_config`."""
+    path = folder / CONFIG
     if not path.is_file():
-        raise ValueError(f"{path}: no such file; give {key} the folder of a run of task={name}")
+        raise ValueError(f"{path}: no such file; give {key} the folder of a run{which}")
     try:
         config = OmegaConf.load(path)
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not the configuration of a run; give the folder of another one") from error
-    found = OmegaConf.select(config, "task._target_")
-    wanted = f"{task.__module__}.{task.__qualname__}"
-    if not isinstance(config, DictConfig) or found != wanted or "encoder" not in config or "data" not in config:
-        raise ValueError(f"{folder}: a run of {found or 'no task'}, which {lacks}; give one of task={name}")
+    needed = ("task._target_", "encoder", "data")
+    if not isinstance(config, DictConfig) or any(OmegaConf.select(config, name) is None for name in needed):
+        raise ValueError(f"{path}: the configuration of no training; give {key} the folder of a run{which}")
     return config
 
 

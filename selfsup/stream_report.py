@@ -35,7 +35,7 @@ from selfsup.evaluation.figure import Answers, Figure, accuracy_figure
 from selfsup.evaluation.report import to_markdown, write_figures
 from selfsup.live import LiveNetwork, Steps, steps_of
 from selfsup.precision import best_device
-from selfsup.records import groups_of, names_of, stream_protocol
+from selfsup.records import groups_of, names_of, whole_file_protocol
 from selfsup.streaming.tally import Tally
 from selfsup.verb import CONFIGURATION, tell_failures
 
@@ -204,7 +204,9 @@ def figure_of(
         correct=tuple(method.right[row] for row in rows),
         groups=groups_of(data, split, rows),
     )
-    return accuracy_figure(f"accuracy, {method.name}", answers, chance, stream_protocol(config, data, len(rows), how))
+    return accuracy_figure(
+        f"accuracy, {method.name}", answers, chance, whole_file_protocol(config, data, len(rows), how)
+    )
 
 
 def row_of(method: Method, figure: Figure) -> dict[str, Any]:

@@ -315,7 +315,10 @@ def edit(run: Path, change: dict[str, object]) -> None:
         (other_checkpoint, r"last.ckpt: not a readable checkpoint"),
         (other_network, r"last.ckpt: its tensors are not those of .*config.yaml \(of another shape: decoder"),
         (other_task, r"a run of selfsup.tasks.temporal_order.TemporalOrder, which tells no foreground"),
-        (no_task, r"a run of no task, which tells no foreground"),
+        (
+            no_task,
+            r"config.yaml: the configuration of no training; give foreground.run the folder of a run of task=motion_",
+        ),
         (no_yaml, r"config.yaml: not the configuration of a run"),
     ],
 )

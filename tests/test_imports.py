@@ -34,6 +34,7 @@ ROOT = {
     "selfsup.classifier_weights",
     "selfsup.evaluate",
     "selfsup.evaluate_audio",
+    "selfsup.evaluate_audit",
     "selfsup.evaluate_foreground",
     "selfsup.extract",
     "selfsup.heard",
@@ -60,6 +61,7 @@ VERBS = {
     "selfsup.doctor",
     "selfsup.evaluate",
     "selfsup.evaluate_audio",
+    "selfsup.evaluate_audit",
     "selfsup.evaluate_foreground",
     "selfsup.pack",
     "selfsup.prepare",
@@ -96,6 +98,7 @@ ONLY_IN = {
             "short_video",
             "synthetic_files",
             "davis",
+            "degraded",
         ]
     },
     "decord": {"selfsup.data.decoders"},

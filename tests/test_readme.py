@@ -260,6 +260,7 @@ KNOWN = {
     ),
     f"selfsup evaluate {FOLDER} finetune_fractions=[0.5,1.0]": Known(EVALUATED, slow=True),
     "selfsup evaluate compare runs/mine/evaluated/evaluation.json runs/mine/evaluated/evaluation.json": Known(),
+    "selfsup evaluate audit run=runs/mine": Known(),
     "selfsup report runs/mine": Known(),
     "selfsup report runs/mine runs/mine/evaluated hydra.run.dir=runs/mine/reported": Known(),
     "selfsup export encoder.path=runs/mine/encoder.safetensors": Known("num_frames=2"),
