@@ -18,6 +18,7 @@ from selfsup.encoders.resnet import ResNet
 from selfsup.encoders.s3d import S3D
 from selfsup.encoders.timm import Timm
 from selfsup.encoders.video_resnet import VideoResNet
+from selfsup.encoders.vit import ViT
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,10 @@ CASES = {
     "r3d10": Case(lambda **k: VideoResNet("r3d_10", **k), (8, 32, 40), (512, 1, 2, 3), small=(2, 16, 16)),
     "r2plus1d10": Case(lambda **k: VideoResNet("r2plus1d_10", **k), (10, 16, 32), (512, 2, 1, 2), small=(2, 16, 16)),
     "s3d": Case(S3D, (13, 32, 64), (1024, 2, 1, 2), small=(5, 32, 32)),
+    "vit": Case(ViT, (5, 32, 24), (192, 3, 4, 3)),
+    "vit with patches of 16": Case(
+        lambda **k: ViT(patch_pixels=16, tubelet_frames=1, dim=64, heads=4, **k), (4, 32, 48), (64, 4, 2, 3)
+    ),
     "inflated resnet18": Case(lambda **k: Inflated(RESNET18, **k), (3, 32, 40), (512, 3, 1, 2), small=(2, 32, 32)),
     "inflated resnet18 with strides": Case(
         lambda **k: Inflated(RESNET18, padding="zeros", time_strides=[2, 1, 2, 1, 1], **k),
