@@ -197,6 +197,12 @@ KNOWN = {
         SYNTHETIC, slow=True
     ),
     "python train.py task=playback_speed": Known(SYNTHETIC),
+    "python train.py task=masked_video": Known(SYNTHETIC),
+    "python train.py task=masked_video data=manifest data.manifest=VIDEOS.csv data.size_pixels=64 "
+    "task.sampler.stride_seconds=0.0667": Known(SMALL, slow=True),
+    "python train.py task=masked_video data=folder data.root=VIDEOS data.size_pixels=224 encoder.patch_pixels=16 "
+    "encoder.dim=384 encoder.depth=12 encoder.heads=6 task.sampler.num_frames=16 task.decoder_dim=192 "
+    "task.decoder_depth=4": Known(f"{SMALL} data.size_pixels=64", slow=True),
     "python train.py task=playback_speed encoder=resnet18": Known(SYNTHETIC, slow=True),
     "python train.py task=arrow_of_time": Known(f"{SYNTHETIC} task.sampler.num_frames=4"),
     "python train.py task=arrow_of_time encoder=resnet18 task.sampler.num_frames=6 "
