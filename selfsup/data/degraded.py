@@ -19,7 +19,6 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 BORDER = 8  # one part in so many of a side is masked, on each side
-BORDER_VALUE = 127
 RATE = 25  # frames a second of the file; no codec's settings here hang on it
 
 
@@ -37,12 +36,14 @@ def single_frames(clip: Tensor) -> Tensor:
 
 
 def without_borders(clip: Tensor) -> Tensor:
-    """An eighth of the height and of the width, on each side, is grey."""
-    masked = torch.full_like(clip, BORDER_VALUE)
+    """An eighth of the height and of the width, on each side, is covered by the pixels just within.
+
+    A grey frame would be something new to the network rather than something less.
+    """
     top, left = clip.shape[-2] // BORDER, clip.shape[-1] // BORDER
-    kept = (..., slice(top, clip.shape[-2] - top), slice(left, clip.shape[-1] - left))
-    masked[kept] = clip[kept]
-    return masked
+    rows = torch.arange(clip.shape[-2]).clamp(top, clip.shape[-2] - top - 1)
+    columns = torch.arange(clip.shape[-1]).clamp(left, clip.shape[-1] - left - 1)
+    return clip[..., rows[:, None], columns]
 
 
 def grey(clip: Tensor) -> Tensor:
