@@ -30,11 +30,13 @@ from selfsup.data.resumable import ResumableDataModule
 from selfsup.encoders.encoder import Encoder, InputSpecification
 from selfsup.encoders.stored import Stored
 from selfsup.heard import save_audio_encoder, write_retrieval
+from selfsup.joined import parts_of
 from selfsup.precision import best_precision
 from selfsup.recognised import save_classifier, write_answers
 from selfsup.records import write_environment
 from selfsup.tasks.action_recognition import ActionRecognition
 from selfsup.tasks.audio_visual import AudioVisual
+from selfsup.tasks.joint import Joint
 from selfsup.tasks.task import Task
 from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence
 
@@ -83,9 +85,10 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     name = HydraConfig.get().runtime.choices["task"]
     encoder = task.encoder.cpu()
     save_encoder(task, data, name, folder / "encoder.safetensors")
-    if isinstance(task, AudioVisual):
-        save_audio_encoder(task, data, name, config, folder / "audio_encoder.safetensors")
-        write_retrieval(task, data, config, folder, console, trainer.loggers, trainer.global_step)
+    for part, own in parts_of(task, config):
+        if isinstance(part, AudioVisual):
+            save_audio_encoder(part, data, name, own, folder / "audio_encoder.safetensors")
+            write_retrieval(part, data, own, folder, console, trainer.loggers, trainer.global_step)
     rows: list[dict[str, Any]] = []
     try:
         if probe is not None and task.probes:
@@ -143,9 +146,10 @@ def save_encoder(task: Task, data: ResumableDataModule, name: str, path: Path) -
 def check_fit(config: DictConfig, task: Task, encoder: Encoder) -> None:
     """ValueError where the parts of a configuration were not made for one another."""
     recognition = isinstance(task, ActionRecognition)
-    if config.get("foreground") is not None and not isinstance(task.sampler, ForegroundClip):
+    parts = list(task.parts.values()) if isinstance(task, Joint) else [task]
+    if config.get("foreground") is not None and not any(isinstance(part.sampler, ForegroundClip) for part in parts):
         raise ValueError("this task learns from no labels of foreground; add task=motion_segmentation")
-    if config.get("audio_encoder") is not None and not isinstance(task, AudioVisual):
+    if config.get("audio_encoder") is not None and not any(isinstance(part, AudioVisual) for part in parts):
         raise ValueError("this task hears no sound; add task=audio_visual")
     if config.get("classifier") is not None and not recognition:
         raise ValueError("a classifier wants labels, and this task asks for none; add task=action_recognition")

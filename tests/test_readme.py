@@ -52,6 +52,7 @@ UNSEEN = "'data.videos.test_sequences=[goat,dog]'"
 LISTEN = "python train.py task=audio_visual"
 RECOGNISE = "python train.py task=action_recognition"
 ORDER = "python train.py task=clip_order"
+JOIN = "python train.py task=joint 'task.tasks"
 PARALLEL = f"{RECOGNISE} classifier=depth_parallel clips=windows data=changing hydra.run.dir=runs/mine/parallel"
 FOLDER = "encoder.path=runs/mine/encoder.safetensors data=folder data.root=VIDEOS"
 WORDS = "python train.py -m seed=0,1,2 experiment=short_clips_recognition data=manifest data.manifest=VIDEOS.csv"
@@ -198,6 +199,12 @@ KNOWN = {
     ),
     "python train.py task=playback_speed": Known(SYNTHETIC),
     "python train.py task=masked_video": Known(SYNTHETIC),
+    f"{JOIN}=[temporal_order,audio_visual]'": Known(SYNTHETIC),
+    f"{JOIN}=[temporal_order,contrastive]' task.weighting=uncertainty +task.options.temporal_order.head_dim=64": Known(
+        SYNTHETIC, slow=True
+    ),
+    f"{JOIN}=[temporal_order,contrastive]' 'task.weights={{temporal_order: 2.0}}'": Known(SYNTHETIC, slow=True),
+    f"{JOIN}=[masked_video,playback_speed]' encoder=vit": Known(SYNTHETIC, slow=True),
     "python train.py task=masked_video data=manifest data.manifest=VIDEOS.csv data.size_pixels=64 "
     "task.sampler.stride_seconds=0.0667": Known(SMALL, slow=True),
     "python train.py task=masked_video data=folder data.root=VIDEOS data.size_pixels=224 encoder.patch_pixels=16 "

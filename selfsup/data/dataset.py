@@ -14,6 +14,7 @@ from selfsup.data.clips import ViewSampler
 from selfsup.data.flow_fields import crop_example
 from selfsup.data.guarded import GuardedLoader, Readers
 from selfsup.data.index import VideoInfo
+from selfsup.data.joint_sampler import apart, together
 from selfsup.data.labels import Labels
 from selfsup.data.sampling import ClipSampler
 
@@ -76,17 +77,18 @@ class VideoDataset(Dataset[dict[str, Tensor] | Failure]):
         generator = torch.Generator().manual_seed(derive_seed(self.seed, *key))
         try:
             with self.readers.reading(number), info.open(self.backend, self.short_side_pixels) as video:
-                example = sampler(video, info, generator)
+                parts = apart(sampler(video, info, generator))
         except (ValueError, OSError) as error:
             return Failure(number, str(error))
         with torch.random.fork_rng(devices=[]):
             # The CPU's generator only: torch.manual_seed would also set that of a GPU, for good.
             torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-            example = crop_example(crop, example)
-        example["video"] = torch.tensor(number)
-        if self.labels is not None:
-            example |= self.labels.of(number, example)
-        return example
+            parts = {name: crop_example(crop, part) for name, part in parts.items()}
+        for part in parts.values():
+            part["video"] = torch.tensor(number)
+            if self.labels is not None:
+                part |= self.labels.of(number, part)
+        return together(parts)
 
 
 class ClipDataset(VideoDataset):
@@ -153,12 +155,21 @@ class ViewDataset(VideoDataset):
 
 
 def collate(examples: Sequence[dict[str, Tensor] | Failure]) -> dict[str, Any]:
-    """Stacks what could be read; "failures" lists what could not. What only some examples have is left out."""
-    read = [example for example in examples if not isinstance(example, Failure)]
-    shared = [name for name in read[0] if all(name in example for example in read)] if read else []
-    batch: dict[str, Any] = {name: default_collate([example[name] for example in read]) for name in shared}
+    """Stacks what could be read; "failures" lists what could not. What only some examples have is left out.
+
+    A part of the examples, see `selfsup.data.joint_sampler`, is stacked from those that have it.
+    """
+    read = [apart(example) for example in examples if not isinstance(example, Failure)]
+    names = dict.fromkeys(name for example in read for name in example)
+    parts = {name: _stacked([example[name] for example in read if name in example]) for name in names}
+    batch: dict[str, Any] = together(parts)
     batch["failures"] = [example for example in examples if isinstance(example, Failure)]
     return batch
+
+
+def _stacked(examples: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    shared = [name for name in examples[0] if all(name in example for example in examples)]
+    return {name: default_collate([example[name] for example in examples]) for name in shared}
 
 
 def watched(batches: Iterable[dict[str, Any]], failures: dict[int, str]) -> Iterator[dict[str, Any]]:

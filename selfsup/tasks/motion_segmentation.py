@@ -150,11 +150,11 @@ class MotionSegmentation(Task):
 
     def on_test_end(self) -> None:
         """What a guess scores is known now."""
-        known = self.trainer.callback_metrics
+        known = self.logged("test")
         self.chance = {
-            figure: max(float(known[f"test/{figure}{name}"]) for name in self.constants())
+            figure: max(float(known[f"{figure}{name}"]) for name in self.constants())
             for figure in ("iou", "iou, truth")
-            if f"test/{figure}" in known
+            if figure in known
         }
 
     def _resized(self, mask: Tensor) -> Tensor:

@@ -40,6 +40,7 @@ class Task(pl.LightningModule):
         picture_sampler: draws the examples that `pictures` is given; None: there is nothing to show.
         probes: whether nearest neighbours and a linear probe are of interest after the training.
         minimum_batch: the fewest examples of a batch from which `step` can learn.
+        whole: the task that this one is a part of, and its name there; None where it is the whole.
     """
 
     chance: Mapping[str, float] = {}
@@ -48,6 +49,7 @@ class Task(pl.LightningModule):
     picture_sampler: ClipSampler | None = None
     probes = True
     minimum_batch: int = 1
+    whole: tuple[Task, str] | None = None
 
     def __init__(
         self,
@@ -136,6 +138,21 @@ class Task(pl.LightningModule):
                 sync_dist=stage != "train",
             )
         return outputs["loss"]
+
+    def log(self, name: str, value: Any, *arguments: Any, **options: Any) -> None:
+        """See Lightning; "test/accuracy" of a part is "test/NAME/accuracy" of the whole."""
+        if self.whole is None:
+            super().log(name, value, *arguments, **options)
+            return
+        whole, part = self.whole
+        stage, _, figure = name.partition("/")
+        whole.log(f"{stage}/{part}/{figure}", value, *arguments, **options)
+
+    def logged(self, stage: str) -> dict[str, Tensor]:
+        """What this task has logged last in a stage, by figure."""
+        prefix = f"{stage}/" if self.whole is None else f"{stage}/{self.whole[1]}/"
+        known = self.trainer.callback_metrics.items()
+        return {name.removeprefix(prefix): value for name, value in known if name.startswith(prefix)}
 
     def parameter_groups(self) -> Sequence[Any]:
         """What the optimizer is called with: the parameters that want a gradient."""
