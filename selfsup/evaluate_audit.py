@@ -16,7 +16,7 @@ import hydra
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import get_class
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from rich.progress import track
@@ -74,12 +74,12 @@ def evaluate_audit(config: DictConfig, folder: Path) -> list[Figure]:
 
 def trained_task(config: DictConfig, run: Path) -> tuple[Task, str]:
     """The task of the run, and the name of the figure that tells how often it is right; else ValueError."""
-    found = get_class(config.task._target_)
-    if issubclass(found, Task) and not issubclass(found, ActionRecognition | AudioVisual):
+    found = get_object(config.task._target_)  # of task=joint a function
+    if isinstance(found, type) and issubclass(found, Task) and not issubclass(found, ActionRecognition | AudioVisual):
         task = load_task(config, run, found)
         if figure := next((figure for figure in FIGURES if figure in task.chance), None):
             return task, figure
-    name = found.__module__.rpartition(".")[2]
+    name = config.task._target_.split(".")[-2]
     raise ValueError(
         f"{run}: a run of task={name}, whose answers are not right or wrong clip by clip; an audit asks tasks that "
         f"have an accuracy against chance, such as temporal_order. The table that ended the run has the controls of "
