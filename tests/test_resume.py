@@ -101,6 +101,7 @@ def test_kills_at_random_moments_change_nothing(tmp_path: Path, synthetic_manife
     kills, trainings, generator = 0, 0, random.Random(0)
     while kills < 6:
         folder = tmp_path / f"run{trainings}"
+        before, began = kills, time.monotonic()
         while not (folder / "encoder.safetensors").exists():
             process = start(folder, synthetic_manifest, *more, "resume=last")
             try:
@@ -110,6 +111,8 @@ def test_kills_at_random_moments_change_nothing(tmp_path: Path, synthetic_manife
                 process.communicate()
                 kills += 1
         trainings += 1
+        if kills == before:  # the machine is less busy than it was: or none would ever be killed
+            seconds = min(seconds, time.monotonic() - began)
         assert (folder / "encoder.safetensors").read_bytes() == (tmp_path / "whole/encoder.safetensors").read_bytes()
         assert steps(folder) == steps(tmp_path / "whole")
 
