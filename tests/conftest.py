@@ -15,6 +15,15 @@ from tests.verbs import Ended, Main, call
 PROJECT = Path(__file__).parents[1]
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A process a core, of four at most, for the whole default suite; none for slow tests, which start their own."""
+    if config.args_source is pytest.Config.ArgsSource.ARGS or config.option.markexpr != "not slow":
+        return 0
+    os.environ["OMP_NUM_THREADS"] = "1"  # the processes inherit it: threads beyond the cores would wait for one another
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 4)  # each takes up to 5 GB
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keeps tests away from the user's cache and from the network."""
