@@ -78,7 +78,7 @@ def figures_of(task: AudioVisual, batch: dict[str, Tensor], negatives: str = "ot
 
 @pytest.mark.parametrize("fusion", sorted(FUSIONS))
 def test_correspondence_is_learned_and_no_more_than_it(fusion: str) -> None:
-    task = taught(task_of(fusion))
+    task = taught(task_of(fusion), steps=240)
     name = "accuracy" if task.decides else "two_choice"
     held_out = batch_of(200)
     found = figures_of(task, held_out)
