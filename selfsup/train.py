@@ -74,7 +74,8 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     if checkpoint is not None:
         console.print(f"resuming from {checkpoint}", soft_wrap=True)
     quarantine = Quarantine(data, data.max_failed_fraction)
-    callbacks = [FiniteLoss(), quarantine, instantiate(config.checkpoint), instantiate(config.pictures)]
+    chosen = [instantiate(config[name]) for name in ("checkpoint", "pictures")]
+    callbacks = [FiniteLoss(), quarantine, *(callback for callback in chosen if callback is not None)]
     trainer = make_trainer(config, folder, callbacks, checkpoint)
     trainer.fit(task, data, ckpt_path=checkpoint)
     held_out = data.catalogue.reported

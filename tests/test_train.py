@@ -135,13 +135,15 @@ def test_a_classifier_is_taught_and_judged_by_whole_videos(
     assert f"95 % interval of the accuracy: {accuracy.interval.low:.1%}" in printed
 
 
-def test_probes_are_left_out_on_request(synthetic_manifest: Path, synthetic_index: Path, verb: Verb) -> None:
+def test_what_is_not_wanted_is_left_out(synthetic_manifest: Path, synthetic_index: Path, verb: Verb) -> None:
     data = ("data=manifest", f"data.manifest={synthetic_manifest}", f"data.index_cache={synthetic_index}")
-    code, _, errors, folder = verb(main, *data, *SMALL, "trainer.max_epochs=1", "probe=null")
+    nothing = ("probe=null", "pictures=null", "checkpoint=null")
+    code, _, errors, folder = verb(main, *data, *SMALL, "trainer.max_epochs=1", *nothing)
     assert code == 0, errors
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["probes"] == []
     assert summary["figures"]
+    assert not [*folder.glob("*.ckpt"), *folder.glob("pictures")]
 
 
 @pytest.mark.slow
