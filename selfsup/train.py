@@ -24,6 +24,7 @@ from selfsup import weights
 from selfsup.callbacks.checkpoint import Stopped, find_checkpoint
 from selfsup.callbacks.finite_loss import FiniteLoss
 from selfsup.callbacks.quarantine import Quarantine
+from selfsup.callbacks.throughput import Throughput
 from selfsup.data.datamodule import VideoDataModule
 from selfsup.data.foreground_clip import ForegroundClip
 from selfsup.data.resumable import ResumableDataModule
@@ -74,10 +75,13 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     if checkpoint is not None:
         console.print(f"resuming from {checkpoint}", soft_wrap=True)
     quarantine = Quarantine(data, data.max_failed_fraction)
-    chosen = [instantiate(config[name]) for name in ("checkpoint", "pictures")]
-    callbacks = [FiniteLoss(), quarantine, *(callback for callback in chosen if callback is not None)]
+    chosen = [instantiate(config[name]) for name in ("checkpoint", "pictures", "collapse")]
+    throughput: Throughput = instantiate(config.throughput)
+    callbacks = [FiniteLoss(), quarantine, throughput, *(callback for callback in chosen if callback is not None)]
     trainer = make_trainer(config, folder, callbacks, checkpoint)
     trainer.fit(task, data, ckpt_path=checkpoint)
+    if throughput.advice is not None:
+        tell(throughput.advice, data, console)
     held_out = data.catalogue.reported
     measured = measure(trainer, task, data, console)
     if not trainer.is_global_zero:
@@ -113,6 +117,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
         "probes": rows,
         "notes": data.catalogue.notes,
         "quarantined": quarantine.rows(),
+        "throughput": throughput.summary(),
         "folder": str(folder),
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

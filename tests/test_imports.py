@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "streaming": {"encoders"},
     "evaluation": {"encoders", "data"},
     "tasks": {"data", "encoders", "classifiers"},  # classifiers: the contract, and no classifier
-    "callbacks": {"data"},
+    "callbacks": {"data", "encoders", "evaluation"},
     "reporting": {"evaluation"},
 }
 ROOT = {

@@ -214,6 +214,8 @@ KNOWN = {
     "python train.py task=arrow_of_time": Known(f"{SYNTHETIC} task.sampler.num_frames=4"),
     "python train.py task=arrow_of_time encoder=resnet18 task.sampler.num_frames=6 "
     "task.sampler.stride_seconds=0.4": Known(SYNTHETIC, slow=True),
+    "python train.py collapse.every_epochs=5 collapse.videos=256": Known(SYNTHETIC),
+    "python train.py collapse=null": Known(SYNTHETIC),
     "python train.py task=contrastive": Known(SYNTHETIC),
     "python train.py task=contrastive task.momentum=0.99 task.queue=512 task.temperature=0.2": Known(SYNTHETIC),
     "python train.py task=contrastive task.sampler.views=4 trainer=ddp data=folder data.root=VIDEOS": Known(

@@ -60,9 +60,11 @@ def test_a_run_leaves_all_that_it_promises(tmp_path: Path, synthetic_manifest: P
     with open(folder / "metrics.csv", newline="") as file:
         columns = csv.DictReader(file).fieldnames or []
     assert {"epoch", "step", "train/loss", "val/loss", "val/accuracy", "test/accuracy"} <= set(columns)
+    assert {"collapse/rankme", "collapse/std", "collapse/cosine"} <= set(columns)
     assert list((folder / "wandb").glob("offline-run-*")), "wandb without a key writes an offline run"
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["figures"][0]["chance"] == 0.5
+    assert 0 < summary["throughput"]["waiting"] < 1
     for row in summary["probes"]:
         assert 0 <= row["before"] <= 1
         assert 0 <= row["learned"] <= 1
@@ -137,7 +139,7 @@ def test_a_classifier_is_taught_and_judged_by_whole_videos(
 
 def test_what_is_not_wanted_is_left_out(synthetic_manifest: Path, synthetic_index: Path, verb: Verb) -> None:
     data = ("data=manifest", f"data.manifest={synthetic_manifest}", f"data.index_cache={synthetic_index}")
-    nothing = ("probe=null", "pictures=null", "checkpoint=null")
+    nothing = ("probe=null", "pictures=null", "checkpoint=null", "collapse=null")
     code, _, errors, folder = verb(main, *data, *SMALL, "trainer.max_epochs=1", *nothing)
     assert code == 0, errors
     summary = json.loads((folder / "summary.json").read_text())
