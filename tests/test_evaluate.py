@@ -103,11 +103,14 @@ def test_an_evaluation_has_every_row_and_can_be_compared(
     assert "split is 'test' in one and 'val' in the other; evaluate both alike" in done.err
 
 
-def test_videos_without_labels_are_refused(tmp_path: Path, synthetic_manifest: Path, verb: Verb) -> None:
+@pytest.mark.parametrize("column", ["path", "path,label"])
+def test_videos_without_labels_are_refused(tmp_path: Path, synthetic_manifest: Path, verb: Verb, column: str) -> None:
+    """Where the manifest has none, and where data.label=null leaves them unread."""
     path = saved(tmp_path / "0.safetensors", 0)
     videos = sorted(synthetic_manifest.parent.rglob("*.mp4"))[:12]
     manifest = tmp_path / "unlabelled.csv"
-    manifest.write_text("path\n" + "".join(f"{video}\n" for video in videos))
+    label = ",a" if "label" in column else ""
+    manifest.write_text(f"{column}\n" + "".join(f"{video}{label}\n" for video in videos))
     data = ("data=manifest", f"data.manifest={manifest}", "data.label=null")
     done = verb(main, f"encoder.path={path}", *data, *SMALL)
     assert done.code == 2

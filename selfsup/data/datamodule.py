@@ -30,6 +30,7 @@ class VideoDataModule(ResumableDataModule):
     Args:
         videos: a function of selfsup.data.videos (or one like it) that lists the videos; it is called with those of
             `root`, `manifest`, `annotations`, `split_number`, `label` and `labels` that are given.
+        label: the column that holds the classes, or None to leave labels unread; "label" is what the function takes.
         sampler: the task's question.
         evaluation_sampler: names the clips of each held-out video whose answers are joined; None where held-out videos
             get the task's question.
@@ -65,7 +66,7 @@ class VideoDataModule(ResumableDataModule):
         manifest: str | None = None,
         annotations: str | None = None,
         split_number: int | None = None,
-        label: str | None = None,
+        label: str | None = "label",
         labels: str | None = None,
         seed: int = 0,
         fractions: Mapping[str, float] = FRACTIONS,
@@ -93,11 +94,12 @@ class VideoDataModule(ResumableDataModule):
             "manifest": manifest,
             "annotations": annotations,
             "split_number": split_number,
-            "label": label,
             "labels": labels,
         }
         self.audio = audio
-        self.source = {name: value for name, value in given.items() if value is not None}
+        self.source: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if label != "label":  # None too: it says that there are no classes to read
+            self.source["label"] = label
         self.list_videos = videos
         self.sampler = sampler
         self.evaluation_sampler = evaluation_sampler
@@ -138,7 +140,7 @@ class VideoDataModule(ResumableDataModule):
         """What the encoder file and the summary record of the data."""
         counts = {f"{split}_videos": len(self.videos[split]) for split in SPLITS}
         return {
-            **{name: str(value) for name, value in self.source.items()},
+            **{name: None if value is None else str(value) for name, value in self.source.items()},
             **counts,
             "left_out": len(self.catalogue.left_out),
             **({"left_out_for_sound": self.catalogue.unheard} if self.catalogue.unheard else {}),

@@ -96,14 +96,15 @@ def folder(root: str | os.PathLike[str]) -> Listing:
 def manifest(
     manifest: str | os.PathLike[str],
     root: str | os.PathLike[str] | None = None,
-    label: str = "label",
+    label: str | None = "label",
     labels: str = "video",
 ) -> Listing:
     """A CSV file (commas, UTF-8) with a column `path` and, where known, `label`, `group` and `split`.
 
     Paths are absolute, or relative to `root`, by default the manifest's own folder. `label` names the
-    column that holds the classes; a column of any other name but `label` must be there. The rest of the
-    columns goes to `Video.labels`. A file listed twice with one label, group and split is read once.
+    column that holds the classes; a column of any other name but `label` must be there, and with None no video has a
+    class. The rest of the columns goes to `Video.labels`. A file listed twice with one label, group and split is read
+    once.
 
     With `labels` "frame" a row is a span of a video, with the columns `start` and `stop`: see `spans.read_spans`.
 
@@ -114,8 +115,10 @@ def manifest(
     if labels not in LABELS:
         raise ValueError(f"data.labels={labels!r}: choose one of {', '.join(LABELS)}")
     if labels == "frame":
+        if label is None:
+            raise ValueError("data.label=null with data.labels=frame: spans need a class; give data.label=COLUMN")
         return read_spans(path, base, label)
-    rows = read_table(path, required=("path",) if label == "label" else ("path", label))
+    rows = read_table(path, required=("path",) if label in (None, "label") else ("path", label))
     listed: dict[str, Video] = {}
     missing, repeated = [], 0
     for line, row in rows:
@@ -123,7 +126,7 @@ def manifest(
             raise ValueError(f"{printable(path)}, line {line}: no path in this row; write one or remove the row")
         video = Video(
             base / row["path"],
-            row.get(label) or None,
+            (row.get(label) if label is not None else None) or None,
             row.get("group") or None,
             split_name(row.get("split", ""), f"{printable(path)}, line {line}"),
             {k: v for k, v in row.items() if k not in ("path", "group", "split", label) and v},

@@ -157,6 +157,10 @@ def test_manifest_reads_columns_blanks_quotes_and_bom(tmp_path: Path) -> None:
     by_object = videos.manifest(path, label="object")
     assert [video.label for video in by_object.videos] == ["ball", None, "dog"]
     assert by_object.videos[0].labels == {"label": "jump"}
+    unread = videos.manifest(path, label=None)
+    assert [(video.label, video.group) for video in unread.videos] == [(None, "g1"), (None, None), (None, "g2")]
+    with pytest.raises(ValueError, match=r"data\.label=null with data\.labels=frame: .* give data\.label=COLUMN$"):
+        videos.manifest(path, label=None, labels="frame")
 
 
 def test_manifest_paths_may_be_relative_to_another_root(tmp_path: Path) -> None:
