@@ -47,12 +47,7 @@ def labelled_subset(
         ValueError: a fraction out of bounds, a video without a label, groups that do not fit, or fewer labels than
             classes.
     """
-    if not 0 < fraction <= 1:
-        raise ValueError(f"labels_fraction={fraction:g}: choose a share of the training labels, above 0 and up to 1")
-    if any(label is None for label in labels):
-        raise ValueError(f"labels_fraction={fraction:g}: some training videos have no label; leave them out")
-    if groups is not None and len(groups) != len(labels):
-        raise ValueError(f"{len(labels)} training labels but {len(groups)} groups; give one group a video")
+    _check(labels, groups, fraction)
     # Sorted: the order of a set of names changes from process to process.
     held = [sorted(label, key=str) if isinstance(label, frozenset) else [label] for label in labels]
     wanted = math.floor(fraction * len(labels) + 0.5)
@@ -75,6 +70,18 @@ def labelled_subset(
     # Of two ends that are equally near the smaller: never more labels than asked for without need.
     last = min(range(core, len(ends)), key=lambda index: abs(ends[index] - wanted))
     return sorted(row for unit in order[: last + 1] for row in members[unit])
+
+
+def _check(
+    labels: Sequence[Label | frozenset[Label]], groups: Sequence[str | int | None] | None, fraction: float
+) -> None:
+    """ValueError for a fraction out of bounds, a video without a label, or groups that do not fit."""
+    if not 0 < fraction <= 1:
+        raise ValueError(f"labels_fraction={fraction:g}: choose a share of the training labels, above 0 and up to 1")
+    if any(label is None for label in labels):
+        raise ValueError(f"labels_fraction={fraction:g}: some training videos have no label; leave them out")
+    if groups is not None and len(groups) != len(labels):
+        raise ValueError(f"{len(labels)} training labels but {len(groups)} groups; give one group a video")
 
 
 def _members(groups: Sequence[str | int | None] | None, size: int) -> list[list[int]]:

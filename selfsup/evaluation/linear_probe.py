@@ -87,12 +87,7 @@ def linear_probe(
         check_known(known, val_y, "train", "val")
         scores, predictors, finished = _fit_each(train_x, train_y, val_x, val_y, strengths, max_iterations)
     else:
-        folds = _folds(train_x, train_y, train_groups, seed)
-        runs = [
-            _fit_each(train_x[fit], train_y[fit], train_x[held], train_y[held], strengths, max_iterations)[0]
-            for fit, held in folds
-        ]
-        scores = np.mean(runs, axis=0).tolist()
+        scores = _cross_validated(train_x, train_y, train_groups, strengths, max_iterations, seed)
         _, predictors, finished = _fit_each(train_x, train_y, test_x, test_y, strengths, max_iterations)
     best = int(np.argmax(np.round(scores, 12)))  # the first of equal ones
     answers = predictors[best].predict(test_x)
@@ -129,6 +124,23 @@ def _fit_each(
         scores.append(float(accuracy_score(held_labels, predictors[-1].predict(held))))
         finished.append(bool(model.n_iter_.max() < max_iterations))
     return scores, predictors, finished
+
+
+def _cross_validated(
+    features: NDArray[np.float64],
+    labels: NDArray[Any],
+    groups: Sequence[str | int] | None,
+    strengths: Sequence[float],
+    max_iterations: int,
+    seed: int,
+) -> list[float]:
+    """For each strength the mean accuracy over folds of train."""
+    runs = [
+        _fit_each(features[fit], labels[fit], features[held], labels[held], strengths, max_iterations)[0]
+        for fit, held in _folds(features, labels, groups, seed)
+    ]
+    means: list[float] = np.mean(runs, axis=0).tolist()
+    return means
 
 
 def _folds(
