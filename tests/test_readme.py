@@ -136,6 +136,7 @@ KNOWN = {
     "selfsup prepare task=motion_segmentation data=folder data.root=VIDEOS output=LABELLED pack.task=true": Known(
         f"{READ} {QUICK_LABELS}", slow=True
     ),
+    "python benchmarks/faults.py --root VIDEOS --files 1000": Known("--files 15", process=True, slow=True),
     "python benchmarks/shards.py --root VIDEOS": Known("--clips 2 --rounds 1 --no-scaling", process=True, slow=True),
     "python benchmarks/shards.py --long-gop": Known("--clips 1 --rounds 1 --no-scaling", process=True, slow=True),
     "python benchmarks/shards.py --root VIDEOS --containers": Known("--clips 2 --rounds 1", process=True, slow=True),
