@@ -76,11 +76,12 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
         console.print(f"resuming from {checkpoint}", soft_wrap=True)
     quarantine = Quarantine(data, data.max_failed_fraction)
     chosen = [instantiate(config[name]) for name in ("checkpoint", "pictures", "collapse")]
-    throughput: Throughput = instantiate(config.throughput)
-    callbacks = [FiniteLoss(), quarantine, throughput, *(callback for callback in chosen if callback is not None)]
+    throughput: Throughput | None = instantiate(config.throughput)
+    # Throughput comes last: what the others do between two batches is work, and no waiting for data.
+    callbacks = [callback for callback in (FiniteLoss(), quarantine, *chosen, throughput) if callback is not None]
     trainer = make_trainer(config, folder, callbacks, checkpoint)
     trainer.fit(task, data, ckpt_path=checkpoint)
-    if throughput.advice is not None:
+    if throughput is not None and throughput.advice is not None:
         tell(throughput.advice, data, console)
     held_out = data.catalogue.reported
     measured = measure(trainer, task, data, console)
@@ -117,7 +118,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
         "probes": rows,
         "notes": data.catalogue.notes,
         "quarantined": quarantine.rows(),
-        "throughput": throughput.summary(),
+        "throughput": {} if throughput is None else throughput.summary(),
         "folder": str(folder),
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

@@ -139,7 +139,7 @@ def test_a_classifier_is_taught_and_judged_by_whole_videos(
 
 def test_what_is_not_wanted_is_left_out(synthetic_manifest: Path, synthetic_index: Path, verb: Verb) -> None:
     data = ("data=manifest", f"data.manifest={synthetic_manifest}", f"data.index_cache={synthetic_index}")
-    nothing = ("probe=null", "pictures=null", "checkpoint=null", "collapse=null")
+    nothing = ("probe=null", "pictures=null", "checkpoint=null", "collapse=null", "throughput=null")
     code, _, errors, folder = verb(main, *data, *SMALL, "trainer.max_epochs=1", *nothing)
     assert code == 0, errors
     summary = json.loads((folder / "summary.json").read_text())

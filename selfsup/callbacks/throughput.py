@@ -78,7 +78,8 @@ class Throughput(pl.Callback):
         """Counts a step, and logs where it is time to."""
         now = time.perf_counter()
         waited, worked = self._began - self._since, now - self._began
-        clips = len(batch["clip"]) if "clip" in batch else 0
+        # A joint run holds the clips of each of its tasks under NAME/clip.
+        clips = sum(len(value) for key, value in batch.items() if key.rpartition("/")[2] == "clip")
         self.waited, self.worked, self.clips = self.waited + waited, self.worked + worked, self.clips + clips
         self._recent.append((waited, worked, clips))
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]

@@ -103,3 +103,13 @@ def test_memory_that_is_taken_is_seen() -> None:
 def test_a_share_out_of_range_is_one_sentence(share: float) -> None:
     with pytest.raises(ValueError, match=r"throughput\.waiting_share=.*: give a share above 0"):
         Throughput(share)
+
+
+def test_clips_of_every_task_of_a_joint_run_are_counted() -> None:
+    throughput = Throughput()
+    trainer = pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", log_every_n_steps=0)
+    batch = {"order/clip": torch.zeros(3, 1), "speed/clip": torch.zeros(2, 1), "speed/label": torch.zeros(2)}
+    throughput.on_train_epoch_start(trainer, pl.LightningModule())
+    throughput.on_train_batch_start(trainer, pl.LightningModule(), batch, 0)
+    throughput.on_train_batch_end(trainer, pl.LightningModule(), None, batch, 0)
+    assert throughput.clips == 5
