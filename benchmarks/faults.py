@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from selfsup.data.listing import VIDEO_SUFFIXES
+from selfsup.data import videos
 
 LARGEST_BYTES = 2_000_000  # of a source: a thousand copies should fit on a disk
 HEAD_BYTES = 4096
@@ -129,7 +129,7 @@ def main() -> None:
     options = parser.parse_args()
     sources = []
     for root in options.root:
-        found = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES]
+        found = [video.path for video in videos.folder(root).videos]
         sources.append([path for path in found if 0 < path.stat().st_size <= LARGEST_BYTES])
         if not sources[-1]:
             parser.error(f"{root}: no video of at most {LARGEST_BYTES:,} bytes")

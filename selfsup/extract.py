@@ -24,9 +24,9 @@ from selfsup.data.dataset import watched
 from selfsup.data.sampling import UniformSampler
 from selfsup.data.stored import StoredSplit, read_record, weights_checksum, write_features
 from selfsup.data.videos import printable
-from selfsup.encoders.encoder import Encoder, FrameEncoder
+from selfsup.encoders.encoder import Encoder
 from selfsup.encoders.stored import Stored
-from selfsup.evaluation.features import Reading, Time, extract_features
+from selfsup.evaluation.features import Reading, Time, extract_features, usual_frames
 from selfsup.precision import best_device
 from selfsup.tasks.task import channels_last
 from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence, tell_failures
@@ -45,7 +45,7 @@ def extract(config: DictConfig, folder: Path) -> Path:
     channels_last(encoder)
     if encoder.input is None:
         raise ValueError("encoder: extract reads an encoder from a file; give encoder.path=…/encoder.safetensors")
-    frames = config.num_frames or (8 if isinstance(encoder, FrameEncoder) else 16)
+    frames = config.num_frames or usual_frames(encoder)
     sampler = UniformSampler(frames)
     data: VideoDataModule = instantiate(config.data, _partial_=True)(sampler=sampler)
     data.setup()

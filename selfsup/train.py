@@ -30,6 +30,7 @@ from selfsup.data.foreground_clip import ForegroundClip
 from selfsup.data.resumable import ResumableDataModule
 from selfsup.encoders.encoder import Encoder, InputSpecification
 from selfsup.encoders.stored import Stored
+from selfsup.evaluation.probe import Probe
 from selfsup.heard import save_audio_encoder, write_retrieval
 from selfsup.joined import parts_of
 from selfsup.precision import best_precision
@@ -63,14 +64,8 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
 
     data.setup()
     task.begin(data.catalogue)
-    counts = ", ".join(f"{len(videos)} {split}" for split, videos in data.videos.items())
-    console.print(f"videos: {counts}")
-    for note in data.catalogue.notes:
-        console.print(f"  {note}", soft_wrap=True)
-    if encoder.input is not None and (warning := encoder.input.warning(data.size_pixels)):
-        console.print(warning, soft_wrap=True)
+    tell_data(data, encoder, console)
     data.catalogue.write_left_out(folder / "left_out.json")
-
     checkpoint = find_checkpoint(config.resume, folder)
     if checkpoint is not None:
         console.print(f"resuming from {checkpoint}", soft_wrap=True)
@@ -89,18 +84,13 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
         return {}
 
     name = HydraConfig.get().runtime.choices["task"]
-    encoder = task.encoder.cpu()
+    task.encoder.cpu()
     save_encoder(task, data, name, folder / "encoder.safetensors")
     for part, own in parts_of(task, config):
         if isinstance(part, AudioVisual):
             save_audio_encoder(part, data, name, own, folder / "audio_encoder.safetensors")
             write_retrieval(part, data, own, folder, console, trainer.loggers, trainer.global_step)
-    rows: list[dict[str, Any]] = []
-    try:
-        if probe is not None and task.probes:
-            rows = probe({"before": before, "learned": encoder}, data, task.normalize)
-    except ValueError as error:  # the labels do not allow it; the encoder is there all the same
-        tell(f"no probes: {error}", data, console)
+    rows = probed(probe, before, task, data, console)
     if isinstance(task, ActionRecognition):
         save_classifier(task, before, data, name, config, folder / "classifier.safetensors")
         write_answers(task, config, data, folder, console)
@@ -126,6 +116,29 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     return summary
 
 
+def tell_data(data: VideoDataModule, encoder: Encoder, console: Console) -> None:
+    """Prints how many videos take part, the notes on them, and whether they are as the encoder knows them."""
+    counts = ", ".join(f"{len(videos)} {split}" for split, videos in data.videos.items())
+    console.print(f"videos: {counts}")
+    for note in data.catalogue.notes:
+        console.print(f"  {note}", soft_wrap=True)
+    if encoder.input is not None and (warning := encoder.input.warning(data.size_pixels)):
+        console.print(warning, soft_wrap=True)
+
+
+def probed(
+    probe: Probe | None, before: Encoder, task: Task, data: VideoDataModule, console: Console
+) -> list[dict[str, Any]]:
+    """The probe of the encoder before and after; no row where it is not wanted, or where labels do not allow it."""
+    if probe is None or not task.probes:
+        return []
+    try:
+        return probe({"before": before, "learned": task.encoder}, data, task.normalize)
+    except ValueError as error:  # the encoder is there all the same
+        tell(f"no probes: {error}", data, console)
+        return []
+
+
 def measure(trainer: pl.Trainer, task: Task, data: VideoDataModule, console: Console) -> dict[str, float]:
     """The task's figures on the split that is reported, by Lightning's names; none where that has no video."""
     held_out = data.catalogue.reported
@@ -142,12 +155,10 @@ def tell(note: str, data: VideoDataModule, console: Console) -> None:
 
 
 def save_encoder(task: Task, data: ResumableDataModule, name: str, path: Path) -> None:
-    """Writes what the task `name` has taught, where it is an encoder of frames that has no file yet."""
-    encoder = task.encoder
+    """Writes what the task `name` has taught, where it is an encoder of frames: stored features have their file."""
     specification = InputSpecification(size_pixels=data.size_pixels, mean=task.mean, std=task.std, fps=None)
-    # Stored features stand for an encoder that is a file already; the stream of flow alone sees no frames.
-    if any(True for _ in encoder.parameters()) and getattr(encoder, "in_channels", 3) == len(task.mean):
-        weights.save(encoder, path, input=specification, task=name, data=data.description())
+    if task.sees_frames:
+        weights.save(task.encoder, path, input=specification, task=name, data=data.description())
 
 
 def check_fit(config: DictConfig, task: Task, encoder: Encoder) -> None:

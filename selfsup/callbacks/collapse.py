@@ -11,9 +11,8 @@ from torch import Tensor
 
 from selfsup.callbacks.throughput import log
 from selfsup.data.sampling import UniformSampler
-from selfsup.encoders.encoder import FrameEncoder
 from selfsup.evaluation.collapse import feature_std, mean_cosine, rankme
-from selfsup.evaluation.features import Reading, extract_features
+from selfsup.evaluation.features import Reading, extract_features, usual_frames
 
 
 class Collapse(pl.Callback):
@@ -64,14 +63,11 @@ class Collapse(pl.Callback):
 
     def _measure(self, trainer: pl.Trainer, task: Any) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if not trainer.is_global_zero or not task.probes or getattr(task.encoder, "in_channels", 3) != len(task.mean):
+        if not trainer.is_global_zero or not (task.probes and task.sees_frames and data.videos["val"]):
             return
-        if not data.videos.get("val"):
-            return
-        frames = 8 if isinstance(task.encoder, FrameEncoder) else 16
         with torch.random.fork_rng():  # what is looked at changes nothing of what is taught
             if self._batches is None:
-                self._batches = list(data.clips("val", UniformSampler(frames), self.videos))
+                self._batches = list(data.clips("val", UniformSampler(usual_frames(task.encoder)), self.videos))
             features = self._features(task)
         if features is None:
             return

@@ -69,6 +69,11 @@ class Reading:
         return vectors.float().cpu()
 
 
+def usual_frames(encoder: Encoder) -> int:
+    """How many evenly spaced frames of a video are read where no number is given: 8, and 16 for a 3-D encoder."""
+    return 8 if isinstance(encoder, FrameEncoder) else 16
+
+
 def extract_features(readings: Mapping[str, Reading], batches: Iterable[Mapping[str, Any]]) -> dict[str, Features]:
     """Runs encoders, in evaluation mode and without gradients, over the same clips, which are decoded once.
 

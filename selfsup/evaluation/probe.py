@@ -10,8 +10,8 @@ from torch import Tensor
 from selfsup.data.catalogue import SPLITS, SpanCatalogue
 from selfsup.data.datamodule import VideoDataModule
 from selfsup.data.sampling import UniformSampler
-from selfsup.encoders.encoder import Encoder, FrameEncoder
-from selfsup.evaluation.features import Reading, Time, extract_features
+from selfsup.encoders.encoder import Encoder
+from selfsup.evaluation.features import Reading, Time, extract_features, usual_frames
 from selfsup.evaluation.knn import knn
 from selfsup.evaluation.linear_probe import linear_probe
 
@@ -46,7 +46,7 @@ class Probe:
             raise ValueError("frames have labels here (data.labels=frame), and a probe wants one a video")
         if len(data.catalogue.classes()) < 2 or not all(data.videos[split] for split in SPLITS):
             return []
-        frames = self.num_frames or max(8 if isinstance(encoder, FrameEncoder) else 16 for encoder in encoders.values())
+        frames = self.num_frames or max(map(usual_frames, encoders.values()))
         readings = {
             name: Reading(encoder, lambda clip: normalize(clip.float() / 255.0), self.stage, self.time)
             for name, encoder in encoders.items()

@@ -70,6 +70,12 @@ class Task(pl.LightningModule):
         mean, std = (known.mean, known.std) if known is not None else (IMAGENET_MEAN, IMAGENET_STD)
         self.mean, self.std = tuple(mean), tuple(std)
 
+    @property
+    def sees_frames(self) -> bool:
+        """Whether the encoder takes a video's frames: not stored features, which have no parameters, nor flow alone."""
+        learned = any(True for _ in self.encoder.parameters())
+        return learned and getattr(self.encoder, "in_channels", 3) == len(self.mean)
+
     def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """One batch, "clip" normalised float (B, C, T, H, W), to scalars: "loss", and what else is logged.
 

@@ -27,16 +27,17 @@ class Small(FrameEncoder):
 
 
 class Spread(Task):
-    """Pushes the features of a batch apart, or, with sign 1, together, after which nothing tells videos apart."""
+    """Pushes the features of a batch apart, or together, after which nothing tells videos apart."""
 
-    def __init__(self, sign: float) -> None:
+    def __init__(self, together: bool) -> None:
         super().__init__(Small(), UniformSampler(1), partial(torch.optim.Adam, lr=0.05))
-        self.sign = sign
+        self.together = together
 
     def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         features = self.encoder(batch["clip"]).mean(dim=(2, 3, 4))
-        together = features.var(dim=0).sum() + self.encoder.stages[1].weight.square().sum()
-        return {"loss": self.sign * together if self.sign > 0 else -features.var(dim=0).sum()}
+        scale = self.encoder.stages[1].weight.square().sum() if self.together else 0.0
+        spread = features.var(dim=0).sum()
+        return {"loss": spread + scale if self.together else -spread}
 
 
 class Shades(pl.LightningDataModule):
@@ -60,9 +61,9 @@ class Shades(pl.LightningDataModule):
         return DataLoader(self.videos[split][:max_videos], batch_size=4, collate_fn=collate)
 
 
-def taught(sign: float, folder: Path, callbacks: list[pl.Callback], data: Shades | None = None) -> Spread:
+def taught(together: bool, folder: Path, callbacks: list[pl.Callback], data: Shades | None = None) -> Spread:
     pl.seed_everything(0, verbose=False)
-    task = Spread(sign)
+    task = Spread(together)
     trainer = pl.Trainer(
         max_epochs=20,
         accelerator="cpu",
@@ -85,7 +86,7 @@ def measures(folder: Path, name: str) -> list[float]:
 
 def test_features_that_become_alike_are_warned_of_once(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="the representation collapses") as told:
-        taught(1.0, tmp_path, [Collapse(settled_steps=4)])
+        taught(True, tmp_path, [Collapse(settled_steps=4)])
     sentences = [str(warning.message) for warning in told if "collapses" in str(warning.message)]
     assert len(sentences) == 1
     assert "of 8. Look at what keeps them apart" in sentences[0]
@@ -98,19 +99,19 @@ def test_features_that_become_alike_are_warned_of_once(tmp_path: Path) -> None:
 def test_features_that_stay_apart_are_not(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="the representation collapses")
-        taught(-1.0, tmp_path, [Collapse(every_epochs=5, settled_steps=4)])
+        taught(False, tmp_path, [Collapse(every_epochs=5, settled_steps=4)])
     assert len(measures(tmp_path, "collapse/rankme")) == 5
     assert measures(tmp_path, "collapse/rankme")[-1] > 1.5
 
 
 def test_looking_changes_nothing_of_what_is_learned(tmp_path: Path) -> None:
-    seen = taught(-1.0, tmp_path / "seen", [Collapse()]).state_dict()
-    unseen = taught(-1.0, tmp_path / "unseen", []).state_dict()
+    seen = taught(False, tmp_path / "seen", [Collapse()]).state_dict()
+    unseen = taught(False, tmp_path / "unseen", []).state_dict()
     assert all(torch.equal(seen[name], unseen[name]) for name in unseen)
 
 
 def test_without_val_videos_nothing_is_measured(tmp_path: Path) -> None:
-    taught(-1.0, tmp_path, [Collapse()], Shades(val=0))
+    taught(False, tmp_path, [Collapse()], Shades(val=0))
     assert measures(tmp_path, "collapse/std") == []
 
 

@@ -64,9 +64,7 @@ def run(folder: Path, reading_seconds: float, working_seconds: float) -> Through
 
 
 def test_waiting_is_measured_logged_and_told(tmp_path: Path) -> None:
-    throughput = run(
-        tmp_path, reading_seconds=0.03, working_seconds=0.02
-    )  # two clips a batch: 60 ms, and 20 ms of work
+    throughput = run(tmp_path, reading_seconds=0.03, working_seconds=0.02)  # of a batch: 60 ms of waiting, 20 of work
     found = throughput.summary()
     assert 0.5 < found["waiting"] < 0.85
     assert 5 < found["clips_per_second"] < 2 / 0.08
