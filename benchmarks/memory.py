@@ -48,7 +48,7 @@ class Step(NamedTuple):
 
 def configuration(overrides: tuple[str, ...]) -> DictConfig:
     """Of a training of action recognition, less the run's folder."""
-    own = ["task=action_recognition", "data.size_pixels=112", "checkpoint.folder=."]
+    own = ["task=action_recognition", "data.size_pixels=112", "checkpoint=null", "pictures=null"]
     with initialize_config_dir(str(CONFIGURATION), version_base="1.3"):
         config = compose("train", [*own, *overrides])
     del config.logger

@@ -122,7 +122,7 @@ class Experiment:
         else:
             data = [*self.of_videos, "encoder=pretrained", f"encoder.path={self.encoder}", frozen]
         own = [f"seed={self.seed}", f"trainer.max_epochs={epochs}", f"clips.training.num_segments={NUM_FRAMES}"]
-        folders = [f"checkpoint.folder={self.folder}", f"logger.csv.save_dir={self.folder}"]
+        folders = [f"checkpoint.folder={self.folder}", "pictures=null", f"logger.csv.save_dir={self.folder}"]
         return self._compose("train", ["task=action_recognition", *folders, *own, *data, *others])
 
     def _compose(self, verb: str, overrides: list[str]) -> DictConfig:

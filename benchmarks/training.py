@@ -157,7 +157,13 @@ def main() -> None:
         parser.error(f"--steps {options.steps}: give more than the {WARM_UP_STEPS} that are not counted")
     quiet()
     with tempfile.TemporaryDirectory() as folder:
-        own = [f"checkpoint.folder={folder}", f"logger.csv.save_dir={folder}", "trainer=cpu", "trainer.max_epochs=1"]
+        own = [
+            f"checkpoint.folder={folder}",
+            "pictures=null",
+            f"logger.csv.save_dir={folder}",
+            "trainer=cpu",
+            "trainer.max_epochs=1",
+        ]
         with initialize_config_dir(str(CONFIGURATION), version_base="1.3"):
             config = compose("train", [*own, *options.overrides])
         OmegaConf.resolve(config)
