@@ -99,7 +99,7 @@ def test_direction_is_learned_from_synthetic_videos(encoder: type[Encoder], seed
     sampler = MovingClip(6, 0.4)
     task = task_of(encoder(32))
     torch.manual_seed(seed)
-    taught(task, examples(sampler, "train", 4), 80, size=16)
+    taught(task, examples(sampler, "train", 4), 160, size=16)
     accuracy = figure(task, examples(sampler, "test", 4), "accuracy")
     print(f"{encoder.__name__}: accuracy {accuracy:.3f}, chance 0.5")
     assert accuracy > 0.6
