@@ -16,8 +16,8 @@ PROJECT = Path(__file__).parents[1]
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """A process a core, of four at most, for the whole default suite; none for slow tests, which start their own."""
-    if config.args_source is pytest.Config.ArgsSource.ARGS or config.option.markexpr != "not slow":
+    """A process a core, of four at most, for a whole suite, the slow one too; none for tests that are named."""
+    if config.args_source is pytest.Config.ArgsSource.ARGS:
         return 0
     os.environ["OMP_NUM_THREADS"] = "1"  # the processes inherit it: threads beyond the cores would wait for one another
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
