@@ -33,8 +33,9 @@ from selfsup.data.sampling import UniformSampler
 from selfsup.data.spectrogram import LogMelSpectrogram, LogSpectrogram
 from selfsup.data.videos import Video, printable
 from selfsup.encoders.encoder import Encoder
+from selfsup.evaluation.answers import Answers
 from selfsup.evaluation.features import Reading
-from selfsup.evaluation.figure import Answers, Figure, accuracy_figure
+from selfsup.evaluation.figure import Figure, figure_of
 from selfsup.evaluation.frozen import UNTRAINED
 from selfsup.evaluation.report import to_markdown, write_figures
 from selfsup.evaluation.sound_classes import Folds, cepstrum, statistics, tell_by_folds, windows
@@ -78,7 +79,7 @@ def evaluate_audio(config: DictConfig, folder: Path) -> list[Figure]:
     names = tuple(printable(sound.path.absolute().relative_to(root).as_posix()) for sound in sounds)
     groups = tuple(str(sound.group or name) for sound, name in zip(sounds, names, strict=True))
     figures = [
-        accuracy_figure(f"accuracy{end}", Answers(names, tuple(map(float, of.correct)), groups), chance, protocol)
+        figure_of(f"accuracy{end}", Answers(names, tuple(map(float, of.correct)), groups), chance, protocol)
         for end, of in folds.items()
     ]
     write_figures(

@@ -26,8 +26,9 @@ from torch import Tensor
 from selfsup.data.datamodule import VideoDataModule
 from selfsup.data.dataset import derive_seed, watched
 from selfsup.data.degraded import BESIDE_THE_POINT, MOTIONLESS
+from selfsup.evaluation.answers import Answers
 from selfsup.evaluation.bootstrap import paired_difference
-from selfsup.evaluation.figure import Answers, Figure, accuracy_figure
+from selfsup.evaluation.figure import Figure, figure_of
 from selfsup.evaluation.report import to_markdown, write_figures
 from selfsup.precision import best_device
 from selfsup.records import groups_of, names_of, whole_file_protocol
@@ -144,7 +145,7 @@ def figures_of(
         titled = f"{figure}, {name}" if name else figure
         correct = tuple(of[video] for video in videos)
         found = Answers(names_of(data, split, videos), correct, groups_of(data, split, videos))
-        figures.append(accuracy_figure(titled, found, chance, protocol))
+        figures.append(figure_of(titled, found, chance, protocol))
     return figures
 
 
@@ -161,8 +162,8 @@ def verdict(figure: Figure, as_it_is: Figure) -> str:
         if figure.interval.low > figure.chance:
             return f"solves it without motion: {value} > chance {chance}: look for a leak"
         return "no better than chance, as it should be"
-    assert figure.answers is not None
-    assert as_it_is.answers is not None
+    assert isinstance(figure.answers, Answers)
+    assert isinstance(as_it_is.answers, Answers)
     lost = paired_difference(figure.answers.correct, as_it_is.answers.correct)
     if lost.high < 0 and lost.estimate < -FELL:
         return f"hangs on it: {100 * lost.estimate:+.0f} points"

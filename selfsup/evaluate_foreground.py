@@ -33,7 +33,8 @@ from selfsup.data.index import VideoInfo
 from selfsup.data.sampling import UniformSampler
 from selfsup.data.true_masks import read_masks
 from selfsup.data.videos import Listing, printable
-from selfsup.evaluation.figure import Answers, Figure, accuracy_figure
+from selfsup.evaluation.answers import Answers
+from selfsup.evaluation.figure import Figure, figure_of
 from selfsup.evaluation.foreground import (
     LEAST_FRAMES,
     MaskedVideo,
@@ -245,7 +246,7 @@ def figures_of(rows: Sequence[Row], videos: Chosen, config: DictConfig, data: Vi
         answers = Answers(tuple(videos.names), tuple(row.similarities), videos.groups)
         name, chance = f"J, {row.name}" if number else "J", None if row.labeller is None else guess
         if len(videos.infos) > 1:
-            figures.append(accuracy_figure(name, answers, chance, protocol))
+            figures.append(figure_of(name, answers, chance, protocol))
         else:  # nothing to draw among
             figures.append(Figure(name, row.similarities[0], None, chance, protocol, answers))
     return figures

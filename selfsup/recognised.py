@@ -62,15 +62,15 @@ def write_answers(
 ) -> None:
     """Writes evaluation.json, video by video, for `selfsup evaluate compare`, and prints the interval."""
     try:
-        figures = recognition_figures("accuracy", "", task, config, data, config.trainer.max_epochs)
-    except ValueError as error:  # no held-out video, or one
+        figures = recognition_figures(task.scoring.headline, "", task, config, data, config.trainer.max_epochs)
+    except ValueError as error:  # too few held-out videos, or no class in their frames
         console.print(f"no evaluation.json: {error}", soft_wrap=True)
         return
     write_figures(folder / "evaluation.json", figures)
     interval = figures[0].interval
-    assert interval is not None, "every accuracy has one"
+    assert interval is not None, "all of these have one"
     console.print(
-        f"95 % interval of the accuracy: {interval.low:.1%} – {interval.high:.1%}, drawn over {interval.units} "
-        f"{interval.unit}s",
+        f"95 % interval of the {figures[0].name}: {interval.low:.1%} – {interval.high:.1%}, drawn over "
+        f"{interval.units} {interval.unit}s",
         soft_wrap=True,
     )

@@ -7,9 +7,11 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -17,9 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 import selfsup
 from selfsup.data.resumable import ResumableDataModule
 from selfsup.data.videos import printable
-from selfsup.evaluation.figure import Answers, Figure, accuracy_figure
+from selfsup.evaluation.answers import Answers, Draws
+from selfsup.evaluation.figure import Figure, figure_of
 from selfsup.evaluation.protocol import Protocol, file_checksum, git_commit
 from selfsup.tasks.action_recognition import ActionRecognition
+from selfsup.tasks.answers import FrameAnswers, VideoAnswers
 
 CHANGE_NO_ANSWER = {"controls", "cache_folder"}  # settings that runs to be averaged need not share
 DISTRIBUTIONS = {"pyav": "av", "decord": "decord2", "torchcodec": "torchcodec", "packed": "simplejpeg"}
@@ -184,10 +188,11 @@ def _that_matter(value: Any) -> Any:
 def recognition_figures(
     name: str, end: str, task: ActionRecognition, config: DictConfig, data: ResumableDataModule, epochs: int
 ) -> list[Figure]:
-    """Accuracy over videos of a classifier that was tested, and what is left of it under each control.
+    """Of a classifier that was tested, accuracy over videos, or mean average precision of their frames.
 
-    Their names are `name`, that of the control, and `end`. Raises ValueError where there are too few videos, or groups
-    of them, for an interval.
+    One figure for the clips as they are, and one for what is left of it under each control. Their names are `name`,
+    that of the control, and `end`. Raises ValueError where there are too few videos, or groups of them, for an
+    interval, or no frame shows a class.
     """
     figures = []
     taught = (task.encoder.source or {}).get("task")  # by what, where it comes from a file
@@ -199,17 +204,26 @@ def recognition_figures(
         "batch_size": data.batch_size,
     }
     for control, answers in task.answers.items():
-        rows, correct = answers.told()
+        found = _answers_of(answers, data)
+        protocol = protocol_of(config, data, len(found.videos), how)
         figures.append(
-            accuracy_figure(
+            figure_of(
                 f"{name}, {control}{end}" if control else f"{name}{end}",
-                Answers(
-                    videos=names_of(data, data.catalogue.reported, rows),
-                    correct=tuple(map(float, correct)),
-                    groups=groups_of(data, data.catalogue.reported, rows),
-                ),
-                task.chance["accuracy"],
-                protocol_of(config, data, len(rows), how),
+                found,
+                task.chance[task.scoring.headline],
+                protocol if isinstance(found, Answers) else replace(protocol, level="frame"),
             )
         )
     return figures
+
+
+def _answers_of(answers: VideoAnswers | FrameAnswers, data: ResumableDataModule) -> Answers | Draws:
+    """With the names and groups of the videos that were seen."""
+    split = data.catalogue.reported
+    if isinstance(answers, VideoAnswers):
+        rows, correct = answers.told()
+        return Answers(names_of(data, split, rows), tuple(map(float, correct)), groups_of(data, split, rows))
+    videos, truth, scores = (values.numpy() for values in answers.ranked())
+    seen, video_of_frame = np.unique(videos, return_inverse=True)
+    rows = seen.tolist()
+    return Draws.of_ranking(names_of(data, split, rows), groups_of(data, split, rows), video_of_frame, truth, scores)

@@ -31,7 +31,8 @@ from selfsup.data.live import FileFrames
 from selfsup.data.packed import PackedInfo
 from selfsup.data.sampling import UniformSampler
 from selfsup.encoders.encoder import Encoder
-from selfsup.evaluation.figure import Answers, Figure, accuracy_figure
+from selfsup.evaluation.answers import Answers
+from selfsup.evaluation.figure import Figure, figure_of
 from selfsup.evaluation.report import to_markdown, write_figures
 from selfsup.live import LiveNetwork, Steps, steps_of
 from selfsup.precision import best_device
@@ -88,7 +89,7 @@ def report(config: DictConfig, trained: Trained, encoder: Encoder, folder: Path,
             shown[row] = shown_here
     tell_failures(console, data, {split: failures})
     chance = float(torch.stack([*shown.values()]).mean(dim=0).max()) if shown else None
-    figures = [figure_of(method, config, trained, data, chance) for method in methods]
+    figures = [method_figure(method, config, trained, data, chance) for method in methods]
     curve = [row_of(method, figure) for method, figure in zip(methods, figures, strict=True)]
     write_figures(folder / "report.json", figures, {"curve": curve})
     (folder / "report.md").write_text(f"{table(curve)}\n{to_markdown(figures)}", encoding="utf-8")
@@ -189,7 +190,7 @@ def watch(
     return labelled.mean(dim=0)
 
 
-def figure_of(
+def method_figure(
     method: Method, config: DictConfig, trained: Trained, data: VideoDataModule, chance: float | None
 ) -> Figure:
     """The accuracy of a method, with its interval and record."""
@@ -204,9 +205,7 @@ def figure_of(
         correct=tuple(method.right[row] for row in rows),
         groups=groups_of(data, split, rows),
     )
-    return accuracy_figure(
-        f"accuracy, {method.name}", answers, chance, whole_file_protocol(config, data, len(rows), how)
-    )
+    return figure_of(f"accuracy, {method.name}", answers, chance, whole_file_protocol(config, data, len(rows), how))
 
 
 def row_of(method: Method, figure: Figure) -> dict[str, Any]:

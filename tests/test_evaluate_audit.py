@@ -11,7 +11,8 @@ import pytest
 import selfsup.evaluate
 import selfsup.train
 from selfsup.evaluate_audit import verdict
-from selfsup.evaluation.figure import Answers, Figure, accuracy_figure
+from selfsup.evaluation.answers import Answers
+from selfsup.evaluation.figure import Figure, figure_of
 from selfsup.evaluation.report import read_figures
 from tests.verbs import Ended
 
@@ -70,7 +71,7 @@ def of(name: str, right: int, like: Figure) -> Figure:
     """A figure of 100 videos, of which so many were told."""
     videos = tuple(f"{number:02}" for number in range(100))
     answers = Answers(videos, tuple(float(number < right) for number in range(100)))
-    return accuracy_figure(name, answers, 0.5, like.protocol)
+    return figure_of(name, answers, 0.5, like.protocol)
 
 
 def test_verdicts(verb: Call, taught: Callable[..., Path]) -> None:

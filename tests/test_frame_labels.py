@@ -14,6 +14,7 @@ from selfsup.data.reader import VideoReader
 from selfsup.data.synthetic import write_synthetic
 from selfsup.encoders.encoder import InputSpecification
 from selfsup.encoders.resnet import ResNet
+from selfsup.evaluation.report import compare_files, read_figures
 from tests.media import write_video
 from tests.verbs import Ended, Main
 
@@ -105,7 +106,18 @@ def test_a_run_says_how_well_frames_are_told(run: Run) -> None:
     assert summary["details"]["frames"] == summary["details"]["frames_in_all"] == 3 * 96
     assert summary["data"]["labels"] == "frame"
     assert not [note for note in summary["notes"] if "views show" in note]
-    assert "no evaluation.json: with data.labels=frame" in said
+    (mean_precision, *controlled) = read_figures(folder / "evaluation.json")
+    assert mean_precision.name == "mAP"
+    assert [figure.name for figure in controlled] == ["mAP, shuffled frames", "mAP, single frame"]
+    assert mean_precision.value == pytest.approx(figures["mAP"]["value"], abs=1e-6)
+    assert mean_precision.protocol.level == "frame"
+    assert mean_precision.interval is not None
+    assert mean_precision.interval.low <= mean_precision.value <= mean_precision.interval.high
+    assert (mean_precision.interval.unit, mean_precision.interval.units) == ("video", 3)
+    assert "95 % interval of the mAP" in said
+    same = compare_files([folder / "evaluation.json"], [folder / "evaluation.json"])
+    assert "| mAP |" in same
+    assert same.count("+0.0 – +0.0 | 3 videos") == 3
     assert weights.load(folder / "encoder.safetensors").source["data"]["labels"] == "frame"  # type: ignore[index]
 
 

@@ -19,8 +19,9 @@ import yaml
 from selfsup import hub, weights
 from selfsup.encoders.encoder import InputSpecification
 from selfsup.encoders.resnet import ResNet
+from selfsup.evaluation.answers import Answers
 from selfsup.evaluation.bootstrap import accuracy_interval
-from selfsup.evaluation.figure import Answers, Figure
+from selfsup.evaluation.figure import Figure
 from selfsup.evaluation.protocol import Protocol
 from selfsup.evaluation.report import write_figures
 

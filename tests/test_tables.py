@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from selfsup.evaluation.figure import Answers, accuracy_figure
+from selfsup.evaluation.answers import Answers
+from selfsup.evaluation.figure import figure_of
 from selfsup.evaluation.protocol import Protocol
 from selfsup.evaluation.report import write_figures
 from tests.verbs import BENCHMARKS, Ended, script
@@ -35,7 +36,7 @@ def write(run: Path, seed: int, share: float = 1.0, **right: int) -> str:
         label_fraction=share,
     )
     figures = [
-        accuracy_figure(
+        figure_of(
             name.replace("__", ", ").replace("_", " "),
             Answers(VIDEOS, tuple(float(number < count) for number in range(20)), GROUPS),
             0.5,

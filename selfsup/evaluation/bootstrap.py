@@ -7,7 +7,7 @@ Methods and their Application, section 3.8), and the interval is as wide as that
 With few groups the interval is too narrow: see `accuracy_interval` for how much was measured.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 RESAMPLES = 10_000
-_CELLS = 4_000_000  # counts drawn at a time: 32 MB
+_CELLS = 4_000_000  # numbers held at a time: 32 MB
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,49 @@ def _per_video(correct: ArrayLike, name: str) -> NDArray[np.float64]:
     return values if values.ndim == 1 else values.mean(axis=0)
 
 
+def statistic_draws(
+    statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]],
+    videos: int,
+    groups: Sequence[str | int | None] | NDArray[Any] | None = None,
+    *,
+    cells: int = 1,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """What a statistic that is no mean over videos comes to in each draw of them, (resamples,).
+
+    Of two runs on the same videos in the same order, draws of one seed are of the same videos, so their differences
+    are paired.
+
+    Args:
+        statistic: from how often each video is drawn, (R, V), to its values, (R,).
+        videos: V.
+        groups: as in `accuracy_interval`.
+        cells: numbers that `statistic` holds at a time for a draw, beside those of the V videos.
+        resamples, seed: as in `accuracy_interval`.
+    """
+    unit_of_video, units = _numbered(videos, groups)
+    drawn = _times(units, resamples, seed, max(units, videos, cells))
+    return np.concatenate([statistic(times[:, unit_of_video]) for times in drawn])
+
+
+def interval_of_draws(
+    estimate: float,
+    draws: NDArray[np.float64],
+    videos: int,
+    groups: Sequence[str | int | None] | NDArray[Any] | None = None,
+    *,
+    confidence: float = 0.95,
+) -> Interval:
+    """Percentile interval of draws of V videos, or of their groups, as `statistic_draws` gives them."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence={confidence}: choose a share between 0 and 1, such as 0.95")
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail]).tolist()
+    unit: Literal["video", "group"] = "video" if groups is None else "group"
+    return Interval(estimate, low, high, confidence, unit, _numbered(videos, groups)[1], len(draws))
+
+
 def _interval(
     values: NDArray[np.float64],
     groups: Sequence[str | int | None] | NDArray[Any] | None,
@@ -104,41 +147,40 @@ def _interval(
     resamples: int,
     seed: int,
 ) -> Interval:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence={confidence}: choose a share between 0 and 1, such as 0.95")
+    rows, units = _numbered(len(values), groups)
+    sizes = np.bincount(rows).astype(np.float64)
+    sums = np.bincount(rows, weights=values).astype(np.float64)
+    means = [(times @ sums) / (times @ sizes) for times in _times(units, resamples, seed, units)]
+    return interval_of_draws(float(values.mean()), np.concatenate(means), len(values), groups, confidence=confidence)
+
+
+def _times(units: int, resamples: int, seed: int, cells: int) -> Iterator[NDArray[np.int64]]:
+    """How often each unit is drawn, in draws with replacement of as many units as there are: (draws, units) at a time.
+
+    The draws hang on neither `cells` nor how many come at a time.
+    """
     if resamples < 1:
         raise ValueError(f"resamples={resamples}: choose at least 1, better {RESAMPLES}")
-    sizes, sums = _units(values, groups)
-    unit: Literal["video", "group"] = "video" if groups is None else "group"
-    if len(sizes) < 2:
+    generator = np.random.default_rng(seed)
+    together = max(1, _CELLS // cells)
+    for start in range(0, resamples, together):
+        yield generator.multinomial(units, np.full(units, 1 / units), size=min(together, resamples - start))
+
+
+def _numbered(videos: int, groups: Sequence[str | int | None] | NDArray[Any] | None) -> tuple[NDArray[np.int64], int]:
+    """The unit of resampling of each video, and how many units there are: two or more."""
+    rows = np.arange(videos)
+    if groups is not None:
+        if len(groups) != videos:
+            raise ValueError(f"{videos} videos but {len(groups)} groups; give one group a video")
+        numbers: dict[Any, int] = {}
+        keys = (("video", row) if group in (None, "") else group for row, group in enumerate(groups))
+        rows = np.array([numbers.setdefault(key, len(numbers)) for key in keys])
+    units = int(rows.max()) + 1
+    if units < 2:
+        unit = "video" if groups is None else "group"
         raise ValueError(
-            f"the answers are of {len(sizes)} {unit}: a bootstrap draws among two {unit}s or more; test on more"
+            f"the answers are of {units} {unit}: a bootstrap draws among two {unit}s or more; test on more"
             + ("" if groups is None else ", or leave out the groups")
         )
-    generator = np.random.default_rng(seed)
-    number = len(sizes)
-    means = []
-    for start in range(0, resamples, max(1, _CELLS // number)):
-        draws = min(max(1, _CELLS // number), resamples - start)
-        # How often each unit is drawn, in draws with replacement of as many units as there are.
-        times = generator.multinomial(number, np.full(number, 1 / number), size=draws)  # (draws, units)
-        means.append((times @ sums) / (times @ sizes))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail]).tolist()
-    return Interval(float(values.mean()), low, high, confidence, unit, number, resamples)
-
-
-def _units(
-    values: NDArray[np.float64], groups: Sequence[str | int | None] | NDArray[Any] | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of each unit of resampling, the number of videos and the sum of their values."""
-    if groups is None:
-        return np.ones(len(values)), values
-    if len(groups) != len(values):
-        raise ValueError(f"{len(values)} videos but {len(groups)} groups; give one group a video")
-    numbers: dict[Any, int] = {}
-    rows = [
-        numbers.setdefault(("video", row) if group in (None, "") else group, len(numbers))
-        for row, group in enumerate(groups)
-    ]
-    return np.bincount(rows).astype(np.float64), np.bincount(rows, weights=values).astype(np.float64)
+    return rows, units

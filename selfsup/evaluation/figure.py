@@ -2,13 +2,14 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from selfsup.evaluation.bootstrap import Interval, accuracy_interval, paired_difference
+from selfsup.evaluation.answers import Answers, Draws
+from selfsup.evaluation.bootstrap import Interval
 from selfsup.evaluation.protocol import FIELDS, Protocol
 
 # Runs that are averaged may differ in these; runs that are compared must agree in those.
@@ -18,39 +19,16 @@ ABSENT = "absent"  # a setting of one record alone
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Which videos were answered rightly: `correct[i]`, a share in [0, 1], is of the video named `videos[i]`.
-
-    `groups` are theirs; None where intervals are to be drawn over videos. Raises ValueError for lengths that differ, a
-    video named twice, or a share out of bounds.
-    """
-
-    videos: tuple[str, ...]
-    correct: tuple[float, ...]
-    groups: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        lengths = [len(self.videos), len(self.correct), len(self.videos if self.groups is None else self.groups)]
-        if len(set(lengths)) > 1:
-            raise ValueError("{} videos, {} answers and {} groups; give one of each a video".format(*lengths))
-        if len(set(self.videos)) < len(self.videos):
-            twice = next(video for video in self.videos if self.videos.count(video) > 1)
-            raise ValueError(f"answers: the video {twice!r} is named twice; give each video one answer")
-        if not all(0 <= share <= 1 for share in self.correct):
-            raise ValueError("answers: some lie outside [0, 1]; give for each video the share of right answers")
-
-
-@dataclass(frozen=True)
 class Figure:
     """One number of an evaluation.
 
     Args:
         name: what was measured, as "linear probe" or "linear probe, untrained encoder"; figures of one name compare.
-        value: for an accuracy the mean of `answers.correct`.
+        value: a share, or what the name says.
         interval: of the value; None where it has none, as an effective rank.
         chance: what an ignorant answer gets; None where there is no such thing.
         protocol: how it was measured.
-        answers: video by video; None where the value is no mean over videos.
+        answers: video by video, or draw by draw of a figure that is no mean over videos; None where it has no interval.
         seed_values: in a mean over seeds, the value of each.
 
     Raises:
@@ -62,30 +40,29 @@ class Figure:
     interval: Interval | None
     chance: float | None
     protocol: Protocol
-    answers: Answers | None = None
+    answers: Answers | Draws | None = None
     seed_values: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(value) for value in (self.value, self.chance or 0.0, *self.seed_values)):
             raise ValueError(f"figure {self.name!r}: its value {self.value} or chance {self.chance} is not finite")
-        if self.answers is not None and abs(self.value - (mean := float(np.mean(self.answers.correct)))) > 1e-6:
+        if self.answers is not None and abs(self.value - self.answers.value) > 1e-6:
             raise ValueError(
-                f"figure {self.name!r}: its value is {self.value:g} but the mean of its answers {mean:g}; give answers "
-                f"with figures that are a mean over videos, and none with others"
+                f"figure {self.name!r}: its value is {self.value:g} but that of its answers {self.answers.value:g}; "
+                f"give answers with figures that come of them, and none with others"
             )
 
 
-def accuracy_figure(name: str, answers: Answers, chance: float | None, protocol: Protocol) -> Figure:
-    """The mean of `answers`, with a 95 % interval over their groups, or over videos where they have none."""
-    interval = accuracy_interval(answers.correct, answers.groups)
-    return Figure(name, interval.estimate, interval, chance, protocol, answers)
+def figure_of(name: str, answers: Answers | Draws, chance: float | None, protocol: Protocol) -> Figure:
+    """The value of `answers`, with a 95 % interval over their groups, or over videos where they have none."""
+    return Figure(name, answers.value, answers.interval(), chance, protocol, answers)
 
 
 def mean_over_seeds(figures: Sequence[Figure]) -> Figure:
     """The mean of figures that differ in nothing but their seeds (and commits, which it lists).
 
-    The interval is drawn anew over videos, or their groups, each video's answers averaged over the seeds; it is None
-    where a figure has no answers. `seed_values` has the values.
+    The interval is drawn anew over videos, or their groups, each video's answers averaged over the seeds, or each
+    draw; it is None where a figure has no answers. `seed_values` has the values.
 
     Raises:
         ValueError: no figure, unlike names or protocols, one seed twice, or unlike videos.
@@ -103,18 +80,15 @@ def mean_over_seeds(figures: Sequence[Figure]) -> Figure:
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"figure {first.name!r}: one of the seeds {seeds} comes twice; give each run once")
     commits = dict.fromkeys(figure.protocol.commit for figure in figures if figure.protocol.commit)
-    interval, answers = None, None
+    answers = None
     if all(figure.answers is not None for figure in figures):
-        correct = np.stack([_aligned(first, figure)[1] for figure in figures])  # (S, V)
-        assert first.answers is not None
-        interval = accuracy_interval(correct, first.answers.groups)
-        answers = replace(first.answers, correct=tuple(correct.mean(axis=0).tolist()))
+        answers = _of_both(first.name, [figure.answers for figure in figures], lambda one, *rest: one.averaged(rest))
     chances = [figure.chance for figure in figures if figure.chance is not None]
     values = tuple(figure.value for figure in figures)
     return Figure(
         name=first.name,
         value=float(np.mean(values)),
-        interval=interval,
+        interval=None if answers is None else answers.interval(),
         chance=float(np.mean(chances)) if chances else None,
         protocol=replace(first.protocol, seeds=tuple(seeds), commit=", ".join(commits) or None),
         answers=answers,
@@ -146,13 +120,11 @@ def compare(a: Figure, b: Figure) -> Difference:
     field = a.protocol.unlike(b.protocol, MUST_AGREE)
     if field is not None:
         raise _refusal("compared", a, b, field)
-    correct_a, correct_b = _aligned(a, b)
-    assert a.answers is not None
     return Difference(
         name=a.name,
         a=a.value,
         b=b.value,
-        interval=paired_difference(correct_a, correct_b, a.answers.groups),
+        interval=_of_both(a.name, [a.answers, b.answers], lambda one, other: one.minus(other)),
         unlike=tuple(name for name in FIELDS if a.protocol.unlike(b.protocol, [name])),
     )
 
@@ -184,21 +156,14 @@ def _parsed(text: str) -> Any:
         return text
 
 
-def _aligned(a: Figure, b: Figure) -> tuple[np.ndarray, np.ndarray]:
-    """The answers of both, (V,) each, in the order of a's videos; ValueError where these are not the same."""
-    if a.answers is None or b.answers is None:
+def _of_both(name: str, answers: Sequence[Answers | Draws | None], join: Callable[..., Any]) -> Any:
+    """What `join` makes of answers of one kind; ValueError, naming the figure, where they are not, or do not fit."""
+    if None in answers or len({type(one) for one in answers}) > 1:
         raise ValueError(
-            f"figure {a.name!r} has no answers video by video on one side, so no paired difference; evaluate again "
+            f"figure {name!r} has no answers video by video on one side, so no paired difference; evaluate again "
             f"where it is an accuracy"
         )
-    rows = {video: row for row, video in enumerate(b.answers.videos)}
-    if only := sorted(set(a.answers.videos) ^ set(rows)):
-        raise ValueError(
-            f"figure {a.name!r}: {len(a.answers.videos)} videos in one and {len(rows)} in the other, of which "
-            f"{len(only)} are in one alone, as {only[0]}; evaluate both on the same videos"
-        )
-    order = [rows[video] for video in a.answers.videos]
-    groups = None if b.answers.groups is None else tuple(b.answers.groups[row] for row in order)
-    if groups != a.answers.groups:
-        raise ValueError(f"figure {a.name!r}: the groups of its videos differ; evaluate both with the same manifest")
-    return np.array(a.answers.correct), np.array(b.answers.correct)[order]
+    try:
+        return join(*answers)
+    except ValueError as error:
+        raise ValueError(f"figure {name!r}: {error}") from error

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from selfsup.data.controls import shuffled, single_frame
 from selfsup.encoders.encoder import Encoder
+from selfsup.evaluation.answers import Answers
 from selfsup.evaluation.collapse import rankme
 from selfsup.evaluation.features import Features, Reading
-from selfsup.evaluation.figure import Answers, Figure, accuracy_figure
+from selfsup.evaluation.figure import Figure, figure_of
 from selfsup.evaluation.knn import choose_k, knn
 from selfsup.evaluation.linear_probe import linear_probe
 from selfsup.evaluation.protocol import Protocol
@@ -72,7 +73,7 @@ def frozen_figures(
 
     def add(name: str, correct: Sequence[bool], chance: float) -> None:
         answers = Answers(test.videos, tuple(float(right) for right in correct), test.groups)
-        figures.append(accuracy_figure(name, answers, chance, protocol))
+        figures.append(figure_of(name, answers, chance, protocol))
 
     for end in features["train"]:
         values = {split: by_reading[end].values.numpy() for split, by_reading in features.items()}

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import selfsup
 from selfsup.data.index import checksum
 
-Level = Literal["clip", "video"]
+Level = Literal["clip", "video", "frame"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Protocol:
         split: what the figure was measured on, as "test".
         groups_kept: no group lies in two splits; False where the videos have no groups.
         clips, crops: views of each video.
-        level: "video" where a video's views are joined to one answer, "clip" where each counts by itself.
+        level: "video" where a video's views are joined to one answer, "clip" where each counts by itself, "frame" where
+            each frame of a video does.
         input_size: of one view, (frames, height, width); None where views differ.
         decoder, decoder_version: the library that decoded.
         videos_seen: of the split, measured on.

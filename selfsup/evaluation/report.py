@@ -7,8 +7,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from selfsup.evaluation.answers import Answers, Draws
 from selfsup.evaluation.bootstrap import Interval
-from selfsup.evaluation.figure import Answers, Difference, Figure, compare, mean_over_seeds
+from selfsup.evaluation.figure import Difference, Figure, compare, mean_over_seeds
 from selfsup.evaluation.protocol import Protocol, from_fields
 
 FORMAT = 1
@@ -48,7 +49,8 @@ def _figure(entry: Any, where: str) -> Figure:
     if values["interval"] is not None:
         values["interval"] = Interval(**from_fields(Interval, values["interval"], where))
     if values["answers"] is not None:
-        values["answers"] = Answers(**_tuples(from_fields(Answers, values["answers"], where)))
+        kind = Draws if isinstance(values["answers"], dict) and "draws" in values["answers"] else Answers
+        values["answers"] = kind(**_tuples(from_fields(kind, values["answers"], where)))
     return Figure(**_tuples(values))
 
 

@@ -100,12 +100,11 @@ class FrameAnswers:
         self.sums = add_up(self.sums).cpu()
         self.truth = (add_up(self.truth.float()).cpu() > 0).to(torch.uint8)
 
-    def told(self) -> tuple[list[int], list[bool]]:
-        """ValueError: a ranking of frames says of no single video whether it is answered rightly."""
-        raise ValueError(
-            "with data.labels=frame there is no right or wrong answer video by video; the mean average precision is in "
-            "summary.json, with that of each class"
-        )
+    def ranked(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the F frames that a view shows: the video, int64 (F,), the classes, bool (F, K), and the mean logits."""
+        seen = self.sums[:, -1] > 0
+        videos = torch.arange(len(self.num_frames)).repeat_interleave(self.num_frames)
+        return videos[seen], self.truth[seen].bool(), self.sums[seen, :-1] / self.sums[seen, -1:]
 
     def figures(self) -> dict[str, Tensor]:
         """ "mAP", the mean of the average precisions of the classes that occur; empty where none does.
@@ -130,13 +129,12 @@ class FrameAnswers:
 
     def _shares(self) -> dict[str, float]:
         """The share of the frames that were seen in which each class occurs, where any does."""
-        seen = self.truth[self.sums[:, -1] > 0]
+        seen = self.ranked()[1]
         shares = seen.float().mean(dim=0).tolist() if len(seen) else []
         return {name: share for name, share in zip(self.classes, shares, strict=False) if share > 0}
 
     def _by_class(self) -> Mapping[str, Mapping[str, float]]:
-        seen = self.sums[:, -1] > 0
-        answers, truth = (self.sums[seen, :-1] / self.sums[seen, -1:]).numpy(), self.truth[seen].numpy()
+        _, truth, answers = (values.numpy() for values in self.ranked())
         places = {name: place for place, name in enumerate(self.classes)}
         return {
             name: {

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from selfsup.evaluation.answers import Answers
 from selfsup.evaluation.bootstrap import accuracy_interval, paired_difference
-from selfsup.evaluation.figure import Answers, Figure, accuracy_figure, compare, mean_over_seeds
+from selfsup.evaluation.figure import Figure, compare, figure_of, mean_over_seeds
 from tests.evaluation.test_protocol import PROTOCOL
 
 VIDEOS = tuple(f"videos/{index:02}.mp4" for index in range(60))
@@ -19,7 +20,7 @@ def figure(seed: int, right: float = 0.7, grouped: bool = True, **changes: Any) 
     correct = tuple((np.random.default_rng(seed).random(60) < right).astype(float).tolist())
     groups = tuple(f"source{index // 5}" for index in range(60)) if grouped else None
     answers = Answers(VIDEOS, correct, groups)
-    return accuracy_figure("linear probe", answers, 0.5, replace(PROTOCOL, seeds=(seed,), **changes))
+    return figure_of("linear probe", answers, 0.5, replace(PROTOCOL, seeds=(seed,), **changes))
 
 
 def backwards(one: Figure) -> Figure:
@@ -147,7 +148,7 @@ def test_other_things_that_have_no_difference() -> None:
     assert one.answers is not None
     fewer = Answers(VIDEOS[:-2], one.answers.correct[:-2])
     with pytest.raises(ValueError, match=r"60 videos in one and 58 in the other, of which 2 .* as videos/58.mp4"):
-        compare(one, accuracy_figure("linear probe", fewer, 0.5, one.protocol))
+        compare(one, figure_of("linear probe", fewer, 0.5, one.protocol))
     with pytest.raises(ValueError, match="the groups of its videos differ"):
         compare(one, figure(1, grouped=False))
 
@@ -159,7 +160,7 @@ def test_answers_and_values_that_contradict_are_refused() -> None:
         Answers(("a", "a"), (1.0, 0.0))
     with pytest.raises(ValueError, match=r"some lie outside \[0, 1\]"):
         Answers(("a",), (float("nan"),))
-    with pytest.raises(ValueError, match=r"its value is 0.9 but the mean of its answers 0.5"):
+    with pytest.raises(ValueError, match=r"its value is 0.9 but that of its answers 0.5"):
         Figure("f", 0.9, None, None, PROTOCOL, Answers(("a", "b"), (1.0, 0.0)))
     with pytest.raises(ValueError, match="is not finite"):
         Figure("f", float("nan"), None, None, PROTOCOL)

@@ -220,9 +220,15 @@ def test_under_a_control_frames_keep_their_number_and_label(name: str) -> None:
     assert torch.equal(less["video"], given["video"])
 
 
-def test_there_is_no_right_answer_video_by_video() -> None:
-    with pytest.raises(ValueError, match=r"data\.labels=frame there is no right or wrong answer video by video"):
-        FrameAnswers([3], ["a", "b"]).told()
+def test_frames_are_ranked_by_the_mean_of_their_views() -> None:
+    answers = FrameAnswers([2, 3], ["a", "b"])
+    frames, truth = torch.tensor([[0, 2]]), torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    for logits in ([[4.0, 0.0], [1.0, 2.0]], [[2.0, 1.0], [3.0, 4.0]]):
+        answers.add(torch.tensor([1]), frames, torch.tensor([logits]), truth)
+    videos, shown, means = answers.ranked()
+    assert videos.tolist() == [1, 1]
+    assert shown.tolist() == [[True, False], [False, True]]
+    assert means.tolist() == [[3.0, 0.5], [2.0, 3.0]]
 
 
 def test_a_classifier_says_whether_it_answers_at_each_moment() -> None:
