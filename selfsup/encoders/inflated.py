@@ -1,7 +1,8 @@
 """Inflation: a 2-D network as a 3-D one with its weights (Carreira, Zisserman 2017, arXiv 1705.07750, section 2.4).
 
 Each k x k convolution becomes K x k x k, so that a still clip gives, at every moment, what the 2-D network gives for
-its frame. Convolutions of 1 x 1 stay alone in time, as in I3D; I3D's own kernels are cubes, here K is one number.
+its frame. Convolutions of 1 x 1 stay alone in time, as in I3D; I3D's own kernels are cubes, here K is one number. What
+else a network holds, as attention or layer norm, works on each frame alone.
 
 The kernels start out the same either way in time, so that an inflated network knows no direction of time until it is
 trained: a reversed clip gives the reversed features.
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from selfsup.encoders.by_name import find_encoder
 from selfsup.encoders.encoder import Encoder, FrameEncoder
-from selfsup.encoders.inflated_layers import Inflation
+from selfsup.encoders.inflated_layers import Inflation, sees_time
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Inflated(Encoder):
         weights_path: a local state dict for the 2-D network, as its class reads it.
 
     Raises:
-        ValueError: an architecture that is no 2-D encoder of this package or holds a layer that cannot be inflated,
+        ValueError: an architecture that is no 2-D encoder of this package or holds no convolution that can be inflated,
             an option out of its range, or weights that do not fit.
     """
 
@@ -98,7 +99,7 @@ def inflate(
     """The 3-D encoder with the weights of a 2-D one, which stays as it is; the options are those of `Inflated`.
 
     Raises:
-        ValueError: `encoder` is no 2-D encoder of this package, or holds a layer that cannot be inflated.
+        ValueError: `encoder` is no 2-D encoder of this package, or holds no convolution that can be inflated.
     """
     cls = type(encoder)
     if not isinstance(encoder, FrameEncoder):
@@ -133,7 +134,13 @@ def _inflate_stages(stages: nn.Sequential, inflation: Inflation, time_strides: l
             # Rounded up, so that the shortest clip passes.
             pool = nn.MaxPool3d((stride, 1, 1), stride=(stride, 1, 1), ceil_mode=True)
             inflated[name] = nn.Sequential(inflated[name], pool)
-    return nn.Sequential(inflated)
+    network = nn.Sequential(inflated)
+    if inflation.kernel_frames > 1 and not sees_time(network):
+        raise ValueError(
+            "none of the network's convolutions can be inflated, so it would see one frame at a time; choose a network "
+            "with plain ones that are wider than 1 x 1, such as encoder=resnet18"
+        )
+    return network
 
 
 def _parse(architecture: Mapping[str, Any]) -> _Architecture:

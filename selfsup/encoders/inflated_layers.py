@@ -1,7 +1,7 @@
 """The layers of an inflated network: 2-D layers in, 3-D layers out (Carreira, Zisserman 2017, arXiv 1705.07750)."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -58,11 +58,11 @@ class Inflation:
     def inflate(self, module: nn.Module) -> nn.Module:
         """The 3-D layer of a 2-D one, (N, C, H, W) to (N, C, T, H, W); a block is changed in place.
 
-        Raises:
-            ValueError: a layer that has no 3-D counterpart here.
+        What has no 3-D counterpart, as layer norm, attention or squeeze and excitation, works on each frame alone, but
+        for the convolutions within it.
         """
         name = f"{type(module).__module__}.{type(module).__qualname__}"
-        if type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str):
+        if _inflatable(module):
             return Convolution(module, self)
         if type(module) is nn.BatchNorm2d:
             return _batch_norm(module)
@@ -79,10 +79,7 @@ class Inflation:
             for child_name, child in module.named_children():
                 setattr(module, child_name, self.inflate(child))
             return module
-        raise ValueError(
-            f"{type(module).__name__} cannot be inflated: only convolutions, batch norm, pooling and what acts on each "
-            "place alone have a counterpart in time; choose a network of these, such as encoder=resnet18"
-        )
+        return PerFrame(module, self)
 
     def kernel(self, weight: Tensor, kernel_frames: int) -> Tensor:
         """(O, I, k, k) to (O, I, kernel_frames, k, k)."""
@@ -98,7 +95,7 @@ class Convolution(TimePadded):
     """A 2-D convolution inflated: padded in space as it was, and in time as `inflation` says; stride 1 in time."""
 
     def __init__(self, convolution: nn.Conv2d, inflation: Inflation) -> None:
-        assert not isinstance(convolution.padding, str)
+        assert not isinstance(convolution.padding, str), "_inflatable says so"
         kernel_frames = 1 if tuple(convolution.kernel_size) == (1, 1) else inflation.kernel_frames
         zeros = kernel_frames // 2 if inflation.padding == "zeros" else 0
         super().__init__(
@@ -124,6 +121,45 @@ class Convolution(TimePadded):
             first, last = edges
             input = torch.cat([first, input, last], dim=2)
         return super().forward(input)
+
+
+class FoldedConvolution(Convolution):
+    """The same on frames (B * T, C, H, W), whose clips have `clip_frames` = T frames."""
+
+    clip_frames = 1
+
+    def forward(self, input: Tensor) -> Tensor:
+        clips = input.unflatten(0, (-1, self.clip_frames)).transpose(1, 2)
+        return super().forward(clips).transpose(1, 2).flatten(0, 1)
+
+
+class PerFrame(nn.Module):
+    """A 2-D module on each frame of a clip (B, C, T, H, W); its convolutions, inflated, see the frames beside it."""
+
+    def __init__(self, module: nn.Module, inflation: Inflation) -> None:
+        super().__init__()
+        self.module = module
+        for name, inner in list(module.named_modules()):
+            if name and _inflatable(inner):
+                owner = module.get_submodule(name.rpartition(".")[0])
+                setattr(owner, name.rpartition(".")[2], FoldedConvolution(inner, inflation))
+
+    def forward(self, clip: Tensor) -> Tensor:
+        for module in self.module.modules():
+            if isinstance(module, FoldedConvolution):
+                module.clip_frames = clip.shape[2]
+        maps: Tensor = self.module(clip.transpose(1, 2).flatten(0, 1))
+        return maps.unflatten(0, (-1, clip.shape[2])).transpose(1, 2)
+
+
+def sees_time(network: nn.Module) -> bool:
+    """Whether a convolution of an inflated network looks at more than one frame."""
+    return any(isinstance(module, Convolution) and module.kernel_size[0] > 1 for module in network.modules())
+
+
+def _inflatable(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """By exact type: what a subclass does with its kernel is not known."""
+    return type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str)
 
 
 def _batch_norm(norm: nn.BatchNorm2d) -> nn.BatchNorm3d:

@@ -50,7 +50,10 @@ def by_hand(x: Tensor, layer: nn.Conv2d, replicate: bool) -> Tensor:
             inside = min(max(t + step, 0), frames - 1)
             frame = x[:, :, inside]
             moved.append(frame if replicate or inside == t + step else torch.zeros_like(frame))
-        maps = [F.conv2d(f, layer.weight / 3, None, layer.stride, layer.padding, layer.dilation) for f in moved]
+        maps = [
+            F.conv2d(f, layer.weight / 3, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+            for f in moved
+        ]
         total = total + torch.stack(maps, dim=2)
     return total if layer.bias is None else total + layer.bias[:, None, None, None]
 
@@ -92,8 +95,13 @@ BUILD: dict[str, tuple[Callable[[], FrameEncoder], int]] = {
     "caffenet fully connected": (lambda: CaffeNet(fully_connected=True), 199),
     "timm resnet26d": (lambda: timm("resnet26d"), 40),
     "timm regnetx": (lambda: timm("regnetx_002"), 40),
+    "timm regnety": (lambda: timm("regnety_002"), 40),  # squeeze and excitation
+    "timm convnext": (lambda: timm("convnext_atto"), 64),
+    "timm efficientnet": (lambda: timm("efficientnet_b0"), 64),
+    "timm transformer": (lambda: timm("vit_tiny_patch16_224"), 64),
+    "timm swin": (lambda: timm("swin_tiny_patch4_window7_224"), 224),
 }
-SLOW = {"caffenet fully connected", "resnet50"}
+SLOW = {"caffenet fully connected", "resnet50", "timm swin"}
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in BUILD]
 
 
@@ -239,20 +247,58 @@ def test_local_weights_of_the_2d_network_are_inflated(resnet: ResNet, tmp_path: 
     assert torch.equal(inflated(clip), inflate(resnet)(clip))
 
 
-@pytest.mark.parametrize(
-    ("name", "layer"),
-    [
-        ("vit_tiny_patch16_224", "Embed"),
-        ("convnext_atto", "LayerNorm2d"),
-        ("efficientnet_b0", "DepthwiseSeparableConv"),
-        ("regnety_002", "SEModule"),
-    ],
-)
-def test_a_network_with_other_layers_is_refused(name: str, layer: str) -> None:
+@torch.no_grad()
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_a_block_that_works_on_frames_is_that_of_hand_replicated_kernels(layout: torch.memory_format) -> None:
+    """A block of ConvNeXt: a depthwise convolution of 7 x 7, then layer norm and two layers on each place alone."""
+    torch.manual_seed(0)
+    encoder = trained(timm("convnext_atto"))
+    stage: Any = encoder.stages[1]
+    clip = torch.randn(2, stage.blocks[0].conv_dw.in_channels, 3, 8, 10)
+    expected = clip
+    for block in stage.blocks:
+        wide = by_hand(expected, block.conv_dw, replicate=True)
+        places = wide.permute(0, 2, 3, 4, 1)
+        norm = F.layer_norm(places, (places.shape[-1],), block.norm.weight, block.norm.bias, block.norm.eps)
+        mixed = block.mlp(norm.flatten(0, 1).permute(0, 3, 1, 2) if block.use_conv_mlp else norm)
+        if block.use_conv_mlp:
+            mixed = mixed.permute(0, 2, 3, 1).unflatten(0, (2, 3))
+        expected = expected + (mixed if block.gamma is None else block.gamma * mixed).permute(0, 4, 1, 2, 3)
+    found = inflate(encoder).stages[1](clip.contiguous(memory_format=layout))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["convnext_atto", "efficientnet_b0", "vit_tiny_patch16_224"])
+def test_a_network_that_works_on_frames_sees_neighbours_too(name: str) -> None:
+    inflated = inflate(trained(timm(name)))
+    clip = torch.randn(2, 3, 4, 64, 64)
+    features = inflated(clip)
+    torch.testing.assert_close(inflated(clip[1:]), features[1:], rtol=1e-4, atol=1e-4)  # and no other clip
+    torch.testing.assert_close(inflated(clip.flip(2)), features.flip(2), rtol=1e-3, atol=1e-3)
+    other = clip.clone()
+    other[:, :, 3] += 1
+    assert (inflated(other) - features)[:, :, 2].norm() > 1e-4 * features[:, :, 2].norm()
+
+
+def test_a_network_that_works_on_frames_is_taught_and_saved(tmp_path: Path) -> None:
+    encoder = inflate(timm("convnext_atto"))
+    encoder(torch.randn(2, 3, 4, 32, 32)).square().mean().backward()
+    widths = {c.kernel_size: c for c in encoder.modules() if isinstance(c, Convolution)}
+    assert widths[(3, 7, 7)].weight.grad is not None
+    assert widths[(3, 7, 7)].weight.grad.abs().sum() > 0
+    path = tmp_path / "encoder.safetensors"
+    weights.save(encoder, path, input=INPUT, task="test", data={})
+    clip = torch.randn(1, 3, 2, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(weights.load(path).eval()(clip), encoder.eval()(clip))
+
+
+def test_a_network_without_a_convolution_to_inflate_is_refused() -> None:
     with pytest.raises(
-        ValueError, match=f"^{layer} cannot be inflated: only convolutions, .* such as encoder=resnet18"
+        ValueError, match=r"none of the network's convolutions can be inflated, .* such as encoder=resn"
     ):
-        inflate(timm(name))
+        inflate(timm("resnetv2_50x1_bit"))  # whose kernels are standardised as they are used
 
 
 def test_a_3d_encoder_is_refused() -> None:
