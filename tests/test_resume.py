@@ -150,6 +150,32 @@ def test_a_stop_on_a_logged_step_keeps_its_row(
     assert [step for step, _ in steps(tmp_path)] == [1]
 
 
+def test_other_batches_than_those_of_the_checkpoint_are_refused(
+    verb: Callable[..., Ended], synthetic_manifest: Path, synthetic_index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else examples would be seen twice, or never, and nobody would know."""
+    data = ("data=manifest", f"data.manifest={synthetic_manifest}", f"data.index_cache={synthetic_index}")
+    small = ("data.size_pixels=32", "data.batch_size=4", "data.num_workers=0", "trainer.max_epochs=1")
+    command = (*data, *small, "trainer=cpu", "+trainer.enable_progress_bar=false", "probe=null", "collapse=null")
+    with monkeypatch.context() as patch:
+        stop_at(2, patch)
+        stopped = verb(main, *command)
+    assert stopped.code == 128 + signal.SIGTERM, stopped.err
+    before = {path: path.read_bytes() for path in stopped.folder.glob("*.ckpt")}
+    assert before
+    for changed, words in {
+        "seed=1": "made with 0 where this run has seed=1: give the seed of the checkpoint, or begin a new run",
+        "data.batch_size=8": "made with 4 where this run has 8 examples a step, data.batch_size times the number of",
+        "data.clips_per_video=5": "examples an epoch: give the videos and data.clips_per_video of the checkpoint",
+    }.items():
+        refused = verb(main, *command, "resume=last", changed)
+        assert refused.code == 2
+        assert words in refused.err
+        assert "Traceback" not in refused.err
+        assert {path: path.read_bytes() for path in stopped.folder.glob("*.ckpt")} == before
+    assert verb(main, *command, "resume=last").code == 0
+
+
 @pytest.mark.slow
 def test_a_curriculum_goes_on_where_it_was(
     verb: Callable[..., Ended], synthetic_manifest: Path, synthetic_index: Path, monkeypatch: pytest.MonkeyPatch

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load, load_file
 
 from selfsup import classifier_weights, weights
 from selfsup.classifier_weights import ClipSpecification
@@ -103,6 +104,27 @@ def test_two_processes_on_a_cpu(tmp_path: Path, synthetic_manifest: Path) -> Non
         train(folder, synthetic_manifest, f"trainer={trainer}", "+trainer.limit_train_batches=0")
         values.append(json.loads((folder / "summary.json").read_text())["figures"][0]["value"])
     assert values[0] == pytest.approx(values[1], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does_and_may_go_on_from_it(tmp_path: Path, synthetic_manifest: Path) -> None:
+    """With the joint batch, and nothing that looks at a batch as a whole: the weights agree but for rounding."""
+    alike = ("encoder=caffenet", "encoder.batch_norm=false", "task.head_dim=null", "task.augment=[]")
+    settings = (*alike, "data.size_pixels=99", "trainer.precision=32-true", "collapse=null", "probe=null")
+    one, two = ("trainer=cpu", "data.batch_size=4"), ("trainer=ddp", "data.batch_size=2")
+    started = {}
+    for name, how in {"one": one, "two": two, "changed": one}.items():
+        epochs = 1 if name == "changed" else 2
+        train(tmp_path / name, synthetic_manifest, *settings, *how, f"trainer.max_epochs={epochs}")
+        started[name] = (tmp_path / name / "encoder.safetensors").read_bytes()
+    train(tmp_path / "changed", synthetic_manifest, *settings, *two, "trainer.max_epochs=2", "resume=last")
+    assert (tmp_path / "changed" / "encoder.safetensors").read_bytes() != started["changed"]
+    one_process = load_file(tmp_path / "one" / "encoder.safetensors")
+    first = load(started["changed"])
+    assert max((one_process[name] - first[name]).abs().max() for name in first) > 1e-3, "an epoch changes them"
+    for other in ("two", "changed"):
+        learned = load_file(tmp_path / other / "encoder.safetensors")
+        assert max((one_process[name] - learned[name]).abs().max() for name in learned) < 1e-4
 
 
 def test_a_classifier_is_taught_and_judged_by_whole_videos(

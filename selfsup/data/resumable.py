@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -94,7 +95,10 @@ class ResumableDataModule(pl.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
     def train_dataloader(self) -> ResumableLoader:
-        """Shuffled and resumable; each process of a distributed run gets its part."""
+        """Shuffled and resumable; each process of a distributed run gets its part.
+
+        Raises ValueError where a checkpoint's place would be another one here.
+        """
         rank, world_size = self.place
         left_out = self.batches.left_out if self.batches is not None else ()
         self.batches = EpochBatches(
@@ -107,8 +111,18 @@ class ResumableDataModule(pl.LightningDataModule):
         self.batches.left_out = left_out
         self._training = ResumableLoader(self.training_dataset(), self.batches, **self.worker_options())
         if self._position is not None:
+            check_same_batches(self._position, self._drawn())
             self._training.load_state_dict(self._position)
         return self._training
+
+    def _drawn(self) -> dict[str, int]:
+        """What the batches of an epoch hang on, whatever the number of processes."""
+        assert self.batches is not None
+        return {
+            "seed": self.seed,
+            "examples_an_epoch": self.batches.length,
+            "examples_a_step": self.batch_size * self.batches.world_size,
+        }
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
         """The same examples each time."""
@@ -124,8 +138,25 @@ class ResumableDataModule(pl.LightningDataModule):
         Lightning keeps that of the loader too, but gives it back only where the loader was not made yet, and a
         schedule that asks for the number of steps makes it early.
         """
-        return {} if self._training is None else self._training.state_dict()
+        return {} if self._training is None else {**self._training.state_dict(), **self._drawn()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up the place of a checkpoint, before the loader is made."""
         self._position = state_dict or None
+
+
+def check_same_batches(before: Mapping[str, int], now: Mapping[str, int]) -> None:
+    """ValueError where a run that goes on would draw other batches, and so see examples twice or never.
+
+    Both hold "seed", "examples_an_epoch" and "examples_a_step". Other processes may share the examples of a step.
+    """
+    cures = {
+        "seed": "seed={}: give the seed of the checkpoint, or begin a new run from its encoder",
+        "examples_an_epoch": "{} examples an epoch: give the videos and data.clips_per_video of the checkpoint, or "
+        "begin a new run from its encoder",
+        "examples_a_step": "{} examples a step, data.batch_size times the number of processes: change one against "
+        "the other",
+    }
+    for name, cure in cures.items():
+        if before[name] != now[name]:
+            raise ValueError(f"the checkpoint was made with {before[name]} where this run has {cure.format(now[name])}")

@@ -195,6 +195,23 @@ def test_processes_see_disjoint_examples_in_equally_many_batches(length: int, ba
         assert {len(batch) for part in parts for batch in part} == {batch_size}
 
 
+@pytest.mark.parametrize("start", [0, 2])
+def test_any_number_of_processes_share_the_examples_of_a_step(start: int) -> None:
+    """So a run may go on with another number of them, and sees each example once."""
+    steps = []
+    for world_size in (1, 2, 4):
+        parts = [
+            EpochBatches(50, 8 // world_size, seed=0, rank=rank, world_size=world_size) for rank in range(world_size)
+        ]
+        for part in parts:
+            part.set_epoch(1)
+            part.resumed_at = (1, start)
+        steps.append([{key for batch in step for key in batch} for step in zip(*parts, strict=True)])
+    assert len(steps[0]) == 50 // 8 - start
+    assert all(len(step) == 8 for step in steps[0])
+    assert steps[0] == steps[1] == steps[2]
+
+
 def test_what_is_left_out_leaves_its_batch_smaller() -> None:
     batches = EpochBatches(12, 4, seed=0)
     whole = list(batches)
