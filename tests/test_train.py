@@ -109,7 +109,13 @@ def test_two_processes_on_a_cpu(tmp_path: Path, synthetic_manifest: Path) -> Non
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does_and_may_go_on_from_it(tmp_path: Path, synthetic_manifest: Path) -> None:
     """With the joint batch, and nothing that looks at a batch as a whole: the weights agree but for rounding."""
-    alike = ("encoder=caffenet", "encoder.batch_norm=false", "task.head_dim=null", "task.augment=[]")
+    alike = (
+        "encoder=caffenet",
+        "encoder.batch_norm=false",
+        "task.head_dim=null",
+        "task.augment=[]",
+        "task.schedule=null",
+    )
     settings = (*alike, "data.size_pixels=99", "trainer.precision=32-true", "collapse=null", "probe=null")
     one, two = ("trainer=cpu", "data.batch_size=4"), ("trainer=ddp", "data.batch_size=2")
     started = {}
