@@ -46,7 +46,7 @@ def examine(config: DictConfig, folder: Path) -> list[Finding]:
     if listing.indexed is not None:
         raise ValueError("the doctor looks at files, and these videos are packed; give the data they were packed from")
     paths = [video.path for video in listing.videos]
-    index = index_of(paths, data.index_cache, data.index_processes, data.decode_timeout_seconds)
+    index = index_of(paths, data.index_cache, data.index_processes, data.decode_timeout_seconds, data.executor)
     infos = list(index.videos.values())
     found = findings(listing.videos, index, limits)
     summary = summary_of(listing.videos, index)

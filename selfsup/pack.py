@@ -40,7 +40,7 @@ def pack_data(config: DictConfig, folder: Path) -> Packed:
     if listing.indexed is not None:
         raise ValueError("these videos are packed already; give the data that they were packed from")
     paths = [video.path for video in listing.videos]
-    index = index_of(paths, data.index_cache, data.index_processes, data.decode_timeout_seconds)
+    index = index_of(paths, data.index_cache, data.index_processes, data.decode_timeout_seconds, data.executor)
     columns = (TextColumn("packing videos"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as bar:
         row = bar.add_task("pack", total=None)
@@ -52,6 +52,7 @@ def pack_data(config: DictConfig, folder: Path) -> Packed:
             sampler=sampler if isinstance(sampler, PackableSampler) else None,
             processes=data.index_processes,
             progress=lambda done, total: bar.update(row, completed=done, total=total),
+            executor=data.executor,
         )
     left_out = left_out_of(listing, packed)
     write_left_out(left_out, folder / "left_out.json")

@@ -15,9 +15,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from selfsup.data.audio_policy import AudioPolicy, counted, told
 from selfsup.data.cache import cache_folder
+from selfsup.data.executors import Executor
 from selfsup.data.index import Index, VideoInfo, build_index
 from selfsup.data.labels import FrameLabels, Labels, VideoLabels
 from selfsup.data.listing import Span, plural
+from selfsup.data.processes import run_in_processes
 from selfsup.data.sampling import ClipSampler, Prepared, PreparedSampler, SoundSampler
 from selfsup.data.spans import cut_spans
 from selfsup.data.videos import Listing, Video, printable, split_videos
@@ -148,18 +150,19 @@ def take_stock(
     cache: Path | None,
     processes: int,
     timeout_seconds: float,
+    executor: Executor = run_in_processes,
     audio: AudioPolicy | None = None,
 ) -> Catalogue:
     """Splits and indexes the videos, and leaves out those that cannot be decoded or that `sampler` refuses.
 
     Where it is a `SoundSampler`, those that `audio` refuses are left out too. A `PreparedSampler` is first given the
-    videos that can be decoded. `cache`, `processes` and `timeout_seconds` are those of `build_index`; without a cache
-    one in the user's cache folder is used. Raises ValueError where no training video is left.
+    videos that can be decoded. `cache`, `processes`, `timeout_seconds` and `executor` are those of `build_index`;
+    without a cache one in the user's cache folder is used. Raises ValueError where no training video is left.
     """
     split = split_videos(listed.videos, fractions=fractions, seed=seed)
     paths = [video.path for video in split.videos]
-    index = listed.indexed or index_of(paths, cache, processes, timeout_seconds)
-    prepared = _prepare(sampler, list(index.videos.values()), processes)
+    index = listed.indexed or index_of(paths, cache, processes, timeout_seconds, executor)
+    prepared = _prepare(sampler, list(index.videos.values()), processes, executor)
     refused = {**index.refused, **(prepared.refused if prepared is not None else {})}
     silent = _refused_by(audio, index) if audio is not None and isinstance(sampler, SoundSampler) else {}
     refused = {**silent, **refused}
@@ -222,7 +225,13 @@ def _refused_by(audio: AudioPolicy, index: Index) -> dict[Path, str]:
     return {path: reason for path, reason in reasons.items() if reason is not None}
 
 
-def index_of(paths: list[Path], cache: Path | None, processes: int, timeout_seconds: float) -> Index:
+def index_of(
+    paths: list[Path],
+    cache: Path | None,
+    processes: int,
+    timeout_seconds: float,
+    executor: Executor = run_in_processes,
+) -> Index:
     """`build_index` with a progress bar; without a cache one in the user's cache folder is used."""
     columns = (TextColumn("indexing videos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as bar:
@@ -233,10 +242,11 @@ def index_of(paths: list[Path], cache: Path | None, processes: int, timeout_seco
             processes=processes,
             timeout_seconds=timeout_seconds,
             progress=lambda done, total: bar.update(row, completed=done),
+            executor=executor,
         )
 
 
-def _prepare(sampler: ClipSampler, infos: list[VideoInfo], processes: int) -> Prepared | None:
+def _prepare(sampler: ClipSampler, infos: list[VideoInfo], processes: int, executor: Executor) -> Prepared | None:
     if not isinstance(sampler, PreparedSampler):
         return None
     columns = (TextColumn("labelling frames"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -246,6 +256,7 @@ def _prepare(sampler: ClipSampler, infos: list[VideoInfo], processes: int) -> Pr
             infos,
             processes=processes,
             progress=lambda done, total: bar.update(row, completed=done, total=total),
+            executor=executor,
         )
 
 

@@ -15,6 +15,7 @@ from selfsup.data.audio_policy import AudioPolicy
 from selfsup.data.catalogue import SPLITS, Catalogue, take_stock
 from selfsup.data.clips import ViewSampler
 from selfsup.data.dataset import ClipDataset, VideoDataset, ViewDataset, collate
+from selfsup.data.executors import MOST_PROCESSES, executor_named
 from selfsup.data.guarded import GuardedLoader
 from selfsup.data.resumable import ResumableDataModule
 from selfsup.data.sampling import ClipSampler
@@ -50,7 +51,8 @@ class VideoDataModule(ResumableDataModule):
         num_workers: worker processes, or "auto".
         reader: decoder, see `VideoReader`.
         index_cache: file of the index; null for one in the user's cache folder, keyed by where the videos lie.
-        index_processes: videos inspected at once, or "auto".
+        index_processes: videos inspected, labelled or packed at once, or "auto": as many as there are cores.
+        executor: where that is done: "local", in processes of this machine, or "ray", see `selfsup.data.ray_cluster`.
         decode_timeout_seconds: a video whose inspection takes longer is left out; one of which an example takes longer
             afterwards is given up, unless `num_workers` is 0.
         max_failed_fraction: the run stops when a larger share of the videos fails after indexing.
@@ -84,6 +86,7 @@ class VideoDataModule(ResumableDataModule):
         reader: str = "pyav",
         index_cache: str | None = None,
         index_processes: int | str = "auto",
+        executor: str = "local",
         decode_timeout_seconds: float = 120.0,
         max_failed_fraction: float = 0.01,
         audio: AudioPolicy | None = None,
@@ -116,7 +119,9 @@ class VideoDataModule(ResumableDataModule):
         self.num_workers = _count(num_workers, "data.num_workers", least=0, auto=min(8, cores - 1))
         self.reader = reader
         self.index_cache = Path(index_cache) if index_cache is not None else None
-        self.index_processes = _count(index_processes, "data.index_processes", least=1, auto=cores)
+        self.executor = executor_named(executor)
+        every = cores if executor == "local" else MOST_PROCESSES
+        self.index_processes = _count(index_processes, "data.index_processes", least=1, auto=every)
         self.decode_timeout_seconds = decode_timeout_seconds
         self.max_failed_fraction = max_failed_fraction
 
@@ -130,6 +135,7 @@ class VideoDataModule(ResumableDataModule):
             cache=self.index_cache,
             processes=self.index_processes,
             timeout_seconds=self.decode_timeout_seconds,
+            executor=self.executor,
             audio=self.audio,
         )
         if (reason := catalogue.videos["train"][0].refuse_size(self.short_side_pixels)) is not None:

@@ -13,6 +13,7 @@ import torch
 
 from selfsup.data.cache import cache_folder
 from selfsup.data.clips import ROUNDING, last_seconds
+from selfsup.data.executors import Executor
 from selfsup.data.foreground import Labeller, Labels, VideoLabeller, settings_of
 from selfsup.data.foreground_store import ForegroundStore, Verdicts
 from selfsup.data.index import VideoInfo
@@ -146,6 +147,7 @@ class ForegroundLabels:
         *,
         processes: int,
         progress: Callable[[int, int], None] | None = None,
+        executor: Executor = run_in_processes,
     ) -> Prepared:
         """Makes and keeps the labels that are not there yet.
 
@@ -155,6 +157,7 @@ class ForegroundLabels:
             infos: the videos.
             processes: how many parts at once.
             progress: called with (frames done, frames in all), first with those that are there already.
+            executor: where they are made.
 
         Raises OSError where labels cannot be written.
         """
@@ -165,7 +168,7 @@ class ForegroundLabels:
         report = progress or (lambda done, total: None)
         report(done, total)
         refused: dict[Path, str] = {}
-        outcomes = run_in_processes(
+        outcomes = executor(
             _make_and_keep,
             missing,
             processes=min(processes, max(1, len(missing))),

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from selfsup.data.executors import Executor
 from selfsup.data.loudness import SoundInfo
 from selfsup.data.processes import run_in_processes
 from selfsup.data.reader import VideoReader
@@ -149,6 +150,7 @@ def build_index(
     processes: int = 1,
     timeout_seconds: float = 120.0,
     progress: Callable[[int, int], None] | None = None,
+    executor: Executor = run_in_processes,
 ) -> Index:
     """Inspects every video that `cache` does not know yet.
 
@@ -160,6 +162,7 @@ def build_index(
         processes: how many videos at once.
         timeout_seconds: a video that takes longer is refused.
         progress: called with (done, total) after each video.
+        executor: where they are inspected.
     """
     known = _read_cache(cache)
     keys = {path: _key(path) for path in paths}  # of the files as they are before they are read
@@ -169,7 +172,7 @@ def build_index(
     done = len(rows)
     if missing and cache is not None:
         cache.parent.mkdir(parents=True, exist_ok=True)
-    outcomes = run_in_processes(
+    outcomes = executor(
         _inspect_row, missing, processes=min(processes, max(1, len(missing))), timeout_seconds=timeout_seconds
     )
     for outcome in outcomes if missing else ():

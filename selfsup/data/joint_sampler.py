@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from selfsup.data.audio_policy import AudioPolicy
+from selfsup.data.executors import Executor
 from selfsup.data.index import VideoInfo
+from selfsup.data.processes import run_in_processes
 from selfsup.data.reader import VideoReader
 from selfsup.data.sampling import ClipSampler, Prepared, PreparedSampler, SoundSampler
 
@@ -70,10 +72,12 @@ class PreparedJointSampler(JointSampler):
         *,
         processes: int,
         progress: Callable[[int, int], None] | None = None,
+        executor: Executor = run_in_processes,
     ) -> Prepared:
         """See `PreparedSampler`; what is refused is left to the part's own `refuse`, since others may take it."""
         parts = [part for part in self.parts.values() if isinstance(part, PreparedSampler)]
-        first, *others = [part.prepare(infos, processes=processes, progress=progress) for part in parts]
+        how: dict[str, Any] = {"processes": processes, "progress": progress, "executor": executor}
+        first, *others = [part.prepare(infos, **how) for part in parts]
         rejected = Counter(first.rejected)
         for other in others:
             rejected.update(other.rejected)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from selfsup.data.executors import Executor
 from selfsup.data.index import Index, VideoInfo
 from selfsup.data.listing import Video
 from selfsup.data.packing import Packing, pack_video
@@ -48,11 +49,13 @@ def pack(
     sampler: PackableSampler | None = None,
     processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    executor: Executor = run_in_processes,
 ) -> Packed:
     """Packs all videos that the index could decode; with `packing.task` what `sampler` computes of them too.
 
     Where `output` holds a part of the same packing, it goes on from there; where it holds all of it, nothing is done.
-    `progress` is called with (frames done, frames in all). Raises ValueError where `output` holds anything else, or
+    `progress` is called with (frames done, frames in all); `executor` is where videos are packed, and has to see
+    `output`. Raises ValueError where `output` holds anything else, or
     where no video can be packed, OSError where it cannot be written; finished shards stay.
     """
     root = Path(os.path.commonpath([os.path.abspath(video.path.parent) for video in videos]))
@@ -73,7 +76,7 @@ def pack(
             if info is not None and number >= begun
         ]
         report(ends[begun - 1] if begun else 0, ends[-1])
-        for item, row in _in_order(items, _outcomes(items, processes, packing)):
+        for item, row in _in_order(items, _outcomes(items, processes, packing, executor)):
             work.take(item.number, item.part, row)
             report(ends[item.number], ends[-1])
         return work.finish(listed, [index.refused.get(video.path) for video in videos])
@@ -116,11 +119,13 @@ def _finished(output: Path, plan: str) -> Packed:
     return Packed(contents, read_rows(str(output), contents), made=0)
 
 
-def _outcomes(items: Sequence[_Item], processes: int, packing: Packing) -> Iterator[tuple[int, dict[str, Any]]]:
+def _outcomes(
+    items: Sequence[_Item], processes: int, packing: Packing, executor: Executor
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Number and row of each video, as they end."""
     if not items:
         return
-    for outcome in run_in_processes(
+    for outcome in executor(
         _pack_item, items, processes=min(processes, len(items)), timeout_seconds=packing.timeout_seconds
     ):
         row = outcome.value

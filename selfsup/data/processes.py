@@ -71,6 +71,33 @@ class _Worker:
         self.pipe.close()
 
 
+class OneProcess:
+    """One process that takes items one by one, and is replaced where one crashes it or does not answer in time."""
+
+    def __init__(self, function: Callable[[Any], Any], timeout_seconds: float) -> None:
+        self.function, self.timeout_seconds = function, timeout_seconds
+        self.worker = _Worker(function, timeout_seconds)
+
+    def ready(self) -> bool:
+        """True: it is there."""
+        return True
+
+    def run(self, item: Any) -> Outcome[Any]:
+        """What became of the item; it takes as long as that."""
+        if not self.worker.process.is_alive():
+            self._replace()
+        self.worker.give(item)
+        while (outcome := self.worker.answer()) is None:
+            wait([self.worker.pipe], timeout=max(0.0, self.worker.deadline - time.monotonic()))
+        if outcome.failure is not None:
+            self._replace()
+        return outcome
+
+    def _replace(self) -> None:
+        self.worker.end()
+        self.worker = _Worker(self.function, self.timeout_seconds)
+
+
 def _serve(function: Callable[[Any], Any], pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's, who ends this process
     while True:

@@ -17,7 +17,9 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
+from selfsup.data.executors import Executor
 from selfsup.data.index import VideoInfo
+from selfsup.data.processes import run_in_processes
 from selfsup.data.reader import VideoReader
 
 
@@ -82,6 +84,7 @@ class PreparedSampler(ClipSampler, Protocol):
         *,
         processes: int,
         progress: Callable[[int, int], None] | None = None,
+        executor: Executor = run_in_processes,
     ) -> Prepared:
         """Makes what is not there yet, so many videos at once; `progress` is called with (frames done, in all)."""
         ...
