@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Dataset
 
 from selfsup.data.catalogue import Catalogue
@@ -148,15 +149,19 @@ class ResumableDataModule(pl.LightningDataModule):
 def check_same_batches(before: Mapping[str, int], now: Mapping[str, int]) -> None:
     """ValueError where a run that goes on would draw other batches, and so see examples twice or never.
 
-    Both hold "seed", "examples_an_epoch" and "examples_a_step". Other processes may share the examples of a step.
+    Both hold "seed", "examples_an_epoch" and "examples_a_step". Other processes may share the examples of a step. A
+    file that broke since does not stop a run: a warning says what is lost of the epoch that was cut off.
     """
     cures = {
         "seed": "seed={}: give the seed of the checkpoint, or begin a new run from its encoder",
-        "examples_an_epoch": "{} examples an epoch: give the videos and data.clips_per_video of the checkpoint, or "
-        "begin a new run from its encoder",
         "examples_a_step": "{} examples a step, data.batch_size times the number of processes: change one against "
         "the other",
     }
     for name, cure in cures.items():
         if before[name] != now[name]:
             raise ValueError(f"the checkpoint was made with {before[name]} where this run has {cure.format(now[name])}")
+    if before["start"] and before["examples_an_epoch"] != now["examples_an_epoch"]:
+        rank_zero_warn(
+            f"the checkpoint was made with {before['examples_an_epoch']} examples an epoch where this run has "
+            f"{now['examples_an_epoch']}: of the epoch in which it stopped, some are seen twice or not at all"
+        )
