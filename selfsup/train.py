@@ -30,10 +30,10 @@ from selfsup.data.foreground_clip import ForegroundClip
 from selfsup.data.resumable import ResumableDataModule
 from selfsup.encoders.encoder import Encoder, InputSpecification
 from selfsup.encoders.stored import Stored
-from selfsup.evaluation.probe import Probe
 from selfsup.heard import save_audio_encoder, write_retrieval
 from selfsup.joined import parts_of
 from selfsup.precision import best_precision
+from selfsup.probed import probe_videos, probed
 from selfsup.recognised import save_classifier, write_answers
 from selfsup.records import write_environment
 from selfsup.tasks.action_recognition import ActionRecognition
@@ -65,6 +65,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     data.setup()
     task.begin(data.catalogue)
     tell_data(data, encoder, console)
+    probing = probe_videos(config, data, encoder)
     data.catalogue.write_left_out(folder / "left_out.json")
     checkpoint = find_checkpoint(config.resume, folder)
     if checkpoint is not None:
@@ -90,7 +91,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
         if isinstance(part, AudioVisual):
             save_audio_encoder(part, data, name, own, folder / "audio_encoder.safetensors")
             write_retrieval(part, data, own, folder, console, trainer.loggers, trainer.global_step)
-    rows = probed(probe, before, task, data, console)
+    rows = probed(probe, before, task, data, probing, console)
     if isinstance(task, ActionRecognition):
         save_classifier(task, before, data, name, config, folder / "classifier.safetensors")
         write_answers(task, config, data, folder, console)
@@ -124,19 +125,6 @@ def tell_data(data: VideoDataModule, encoder: Encoder, console: Console) -> None
         console.print(f"  {note}", soft_wrap=True)
     if encoder.input is not None and (warning := encoder.input.warning(data.size_pixels)):
         console.print(warning, soft_wrap=True)
-
-
-def probed(
-    probe: Probe | None, before: Encoder, task: Task, data: VideoDataModule, console: Console
-) -> list[dict[str, Any]]:
-    """The probe of the encoder before and after; no row where it is not wanted, or where labels do not allow it."""
-    if probe is None or not task.probes:
-        return []
-    try:
-        return probe({"before": before, "learned": task.encoder}, data, task.normalize)
-    except ValueError as error:  # the encoder is there all the same
-        tell(f"no probes: {error}", data, console)
-        return []
 
 
 def measure(trainer: pl.Trainer, task: Task, data: VideoDataModule, console: Console) -> dict[str, float]:

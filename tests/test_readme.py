@@ -217,6 +217,9 @@ KNOWN = {
     "task.sampler.stride_seconds=0.4": Known(SYNTHETIC, slow=True),
     "python train.py collapse.every_epochs=5 collapse.videos=256": Known(SYNTHETIC),
     "python train.py collapse=null": Known(SYNTHETIC),
+    "python train.py data=folder data.root=VIDEOS data@probe_data=manifest probe_data.manifest=labelled.csv": Known(
+        elsewhere="tests/test_probed.py"
+    ),
     "python train.py task=contrastive": Known(SYNTHETIC),
     "python train.py task=contrastive task.momentum=0.99 task.queue=512 task.temperature=0.2": Known(SYNTHETIC),
     "python train.py task=contrastive task.sampler.views=4 trainer=ddp data=folder data.root=VIDEOS": Known(
