@@ -72,6 +72,8 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
         console.print(f"resuming from {checkpoint}", soft_wrap=True)
     quarantine = Quarantine(data, data.max_failed_fraction)
     chosen = [instantiate(config[name]) for name in ("checkpoint", "pictures", "collapse")]
+    if probing is not None and config.online_probe is not None:
+        chosen.insert(0, instantiate(config.online_probe, _partial_=True)(data=probing))  # a checkpoint comes after it
     throughput: Throughput | None = instantiate(config.throughput)
     # Throughput comes last: what the others do between two batches is work, and no waiting for data.
     callbacks = [callback for callback in (FiniteLoss(), quarantine, *chosen, throughput) if callback is not None]
@@ -159,6 +161,8 @@ def check_fit(config: DictConfig, task: Task, encoder: Encoder) -> None:
         raise ValueError("this task hears no sound; add task=audio_visual")
     if config.get("classifier") is not None and not recognition:
         raise ValueError("a classifier wants labels, and this task asks for none; add task=action_recognition")
+    if config.get("probe_data") is not None and not task.probes:
+        raise ValueError("probe_data: this task is not probed, it learns from labels itself; leave data@probe_data out")
     if config.data.batch_size < task.minimum_batch:
         raise ValueError(
             f"data.batch_size={config.data.batch_size}: this task holds the examples of a batch against one another, "

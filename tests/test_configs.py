@@ -22,8 +22,8 @@ GROUPS = sorted(path.name for path in CONFIGURATION.iterdir() if path.is_dir() a
 # data/base.yaml holds what the others share; it is chosen through them.
 OPTIONS = sorted((group, path.stem) for group in GROUPS for path in (CONFIGURATION / group).glob("*.yaml"))
 OPTIONS.remove(("data", "base"))
-# Arguments that the verb gives: one network, one sampler, each built once.
-GIVEN_IN_PYTHON = {"encoder", "sampler"}
+# Arguments that the verb gives: one network, one sampler, the videos of the probe, each built once.
+GIVEN_IN_PYTHON = {"encoder", "sampler", "data"}
 VERBS = sorted(path.stem for path in CONFIGURATION.glob("*.yaml"))
 STREAMED = {"method"}  # groups of `selfsup stream` alone
 WITHOUT_DEFAULT = {"classifier", "experiment", "foreground"}

@@ -65,6 +65,10 @@ def test_videos_without_labels_are_probed_on_others(
         "linear probe (3 classes, test videos)",
     ]
     assert [row["chance"] for row in summary["probes"]] == pytest.approx([1 / 3, 1 / 3])
+    with open(tmp_path / "run" / "metrics.csv", newline="") as file:
+        online = [row for row in csv.DictReader(file) if row["probe/1-NN"]]
+    assert online
+    assert all(float(row["probe/chance"]) == pytest.approx(1 / 3) for row in online)
 
 
 WRONG = {
