@@ -30,7 +30,8 @@ def curve_charts(runs: Sequence[Run]) -> list[Chart]:
     for run in runs:
         for key, curve in run.curves.items():
             split, _, metric = key.rpartition("/")
-            if split != "test":  # measured once, at the end: the closing table has it
+            # What is measured once, at the end, is in the closing table; chance is a line among the probe's curves.
+            if split != "test" and key != "probe/chance":
                 metrics.setdefault(metric, []).append((run, split, curve))
     chances = {metric for run in runs for metric in run.chance}
 
@@ -61,7 +62,7 @@ def _chart(metric: str, lines: Sequence[tuple[Run, str, Curve]], runs: Sequence[
         if finite:
             row = {"line": name, "points": len(finite), "first": finite[0], "last": finite[-1]}
             rows.append({**row, "least": min(finite), "most": max(finite)})
-    for chance in sorted({run.chance[metric] for run, _, _ in lines if metric in run.chance}):
+    for chance in sorted({chance for run, split, _ in lines for chance in _chances(run, split, metric)}):
         figure.add_hline(
             y=chance,
             line={"dash": "longdash", "width": 1, "color": "#e5484d"},
@@ -81,6 +82,14 @@ def _chart(metric: str, lines: Sequence[tuple[Run, str, Curve]], runs: Sequence[
         plot_bgcolor="rgba(0,0,0,0)",
     )
     return Chart(metric, figure.to_plotly_json(), rows)
+
+
+def _chances(run: Run, split: str, metric: str) -> list[float]:
+    """The chance of a curve: of a probe what was logged beside it, of other metrics that of the summary; or none."""
+    if split == "probe":
+        logged = run.curves.get("probe/chance")
+        return sorted({value for value in logged.values if value is not None}) if logged else []
+    return [run.chance[metric]] if metric in run.chance else []
 
 
 def _plain(name: str) -> str:
