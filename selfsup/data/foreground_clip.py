@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from selfsup.data.executors import Executor
 from selfsup.data.flow import FlowAlgorithm, flow
 from selfsup.data.flow_fields import to_unit
 from selfsup.data.foreground_labels import ForegroundLabels
 from selfsup.data.index import VideoInfo
 from selfsup.data.object_window import ObjectWindow
+from selfsup.data.processes import run_in_processes
 from selfsup.data.reader import VideoReader
 from selfsup.data.sampling import Prepared
 
@@ -53,9 +55,10 @@ class ForegroundClip:
         *,
         processes: int,
         progress: Callable[[int, int], None] | None = None,
+        executor: Executor = run_in_processes,
     ) -> Prepared:
         """See `ForegroundLabels.prepare`."""
-        return self.labels.prepare(infos, processes=processes, progress=progress)
+        return self.labels.prepare(infos, processes=processes, progress=progress, executor=executor)
 
     def to_pack(self, info: VideoInfo, short_side_pixels: int) -> Iterator[tuple[dict[str, str | int | float], bytes]]:
         """The labels of each part, made where they are not kept yet."""

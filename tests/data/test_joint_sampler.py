@@ -41,7 +41,7 @@ class Hearing(Long):
 class Prepares(Long):
     refused: frozenset[Path] = frozenset()
 
-    def prepare(self, infos, *, processes, progress=None) -> Prepared:  # type: ignore[no-untyped-def]
+    def prepare(self, infos, *, processes, progress=None, executor=None) -> Prepared:  # type: ignore[no-untyped-def]
         return Prepared({path: "empty" for path in self.refused}, len(infos), {"empty": 2}, 1, Path("here"))
 
 

@@ -46,7 +46,7 @@ def test_a_record_names_the_package_and_the_first_difference() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"level": "frame"}, "level 'frame': choose one of clip, video"),
+        ({"level": "shot"}, "level 'shot': choose one of clip, video, frame"),
         ({"clips": 0}, "clips=0: a protocol has at least 1"),
         ({"videos_seen": 0}, "videos_seen=0"),
         ({"videos_refused": -1}, "videos_refused=-1: a protocol has at least 0"),
