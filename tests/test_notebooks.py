@@ -1,6 +1,7 @@
 """Every notebook runs from top to bottom, and is kept without its outputs."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ from ipykernel.kernelspec import install
 from nbclient import NotebookClient
 
 from selfsup import weights
+from selfsup.data.index import inspect
+from selfsup.data.videos import manifest
 from selfsup.encoders.encoder import InputSpecification
 from selfsup.encoders.resnet import ResNet
 from selfsup.evaluation.report import read_figures
@@ -34,9 +37,11 @@ def encoder_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_there_are_notebooks() -> None:
     assert [path.name for path in NOTEBOOKS] == [
+        "01_one_video.ipynb",
         "02_pretext_tasks.ipynb",
         "03_what_was_learned.ipynb",
         "04_classify.ipynb",
+        "05_live.ipynb",
         "06_look_and_listen.ipynb",
     ]
 
@@ -59,6 +64,45 @@ def settings(manifest: Path, index: Path) -> tuple[str, ...]:
     """Of a run that is over in seconds."""
     data = ("data=manifest", f"data.manifest={manifest}", f"data.index_cache={index}")
     return (*data, "trainer=debug", "+trainer.enable_progress_bar=false", "data.size_pixels=32", "data.num_workers=0")
+
+
+def test_one_video_is_shown_as_an_encoder_sees_it(
+    synthetic_manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = manifest(synthetic_manifest).videos[0].path
+    monkeypatch.setenv("SELFSUP_VIDEO", str(video))
+    outputs = outputs_of("01_one_video.ipynb", tmp_path, monkeypatch)
+    said = "".join(output.get("said", "") for output in outputs)
+    info = inspect(video)
+    assert f"{info.num_frames} frames in {info.duration_seconds:.2f} s" in said
+    pictures = ["frames", "motion and draws", "draws", "augmentation", "sound"]
+    assert sum("image/png" in output for output in outputs) == len(pictures)
+    assert any("<audio" in output.get("text/html", "") for output in outputs)
+
+
+def test_a_stream_is_shown_with_what_it_saves(
+    encoder_path: Path,
+    synthetic_manifest: Path,
+    synthetic_index: Path,
+    verb: Callable[..., Ended],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    video = manifest(synthetic_manifest).videos[0].path
+    monkeypatch.setenv("SELFSUP_ENCODER", str(encoder_path))
+    monkeypatch.setenv("SELFSUP_VIDEO", str(video))
+    skipping = ("task=action_recognition", "classifier=skip_rnn", "clips=windows", "trainer.max_epochs=1")
+    ended = verb(main, *settings(synthetic_manifest, synthetic_index), *skipping)
+    assert ended.code == 0, ended.err
+    monkeypatch.setenv("SELFSUP_CLASSIFIER", str(ended.folder / "classifier.safetensors"))
+    outputs = outputs_of("05_live.ipynb", tmp_path, monkeypatch)
+    said = "".join(output.get("said", "") for output in outputs)
+    assert re.search(r"every frame +multiply-adds 100.0% +distance 0.000", said)
+    assert re.search(r"every 4th +multiply-adds +2\d\.\d% +distance 0\.[0-9]*[1-9]", said)
+    assert re.search(rf"SkipRnn: \d+ of {inspect(video).num_frames} frames looked at", said)
+    assert "no report.png below runs" in said
+    pictures = ["velocities", "cost and distance", "used frames", "answers"]
+    assert sum("image/png" in output for output in outputs) == len(pictures)
 
 
 def test_what_was_learned_is_shown(encoder_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
