@@ -81,11 +81,15 @@ KNOWN = {
     "mypy selfsup": CI,
     "pytest": CI,
     "pytest -m slow": CI,
+    "zensical build -f docs/zensical.toml --strict": Known(elsewhere="tests/test_site.py"),
     "bash .ci/run": Known(elsewhere="test_ci_runs_the_readmes_command"),
     "pre-commit install": Known(elsewhere="test_pre_commit_installs"),
     "python -m selfsup.train --config-dir=conf task=brightness": Known(elsewhere="tests/test_new_task.py"),
     "pip install -e . && python train.py": Known(SYNTHETIC),
     "python train.py data=folder data.root=VIDEOS": Known(SMALL),
+    "python train.py data=folder data.root=VIDEOS hydra.run.dir=runs/mine": Known(
+        elsewhere="test_a_first_run_takes_the_folder_that_the_page_names"
+    ),
     "python train.py data=manifest data.manifest=VIDEOS.csv": Known(SMALL),
     f"python train.py data=ucf101 {UCF101}": Known(SMALL),
     "python train.py data=hmdb51 data.root=hmdb51 data.annotations=hmdb51_splits": Known(SMALL),
@@ -259,6 +263,7 @@ KNOWN = {
     f"{RECOGNISE} classifier=skip_rnn clips=windows data=manifest data.manifest=SPANS.csv data.labels=frame": Known(
         SMALL, slow=True
     ),
+    f"{RECOGNISE} classifier=cnn_rnn encoder=pretrained {FOLDER} hydra.run.dir=runs/mine/recognised": Known(SMALL),
     (RECOGNISED := f"{RECOGNISE} classifier=cnn_rnn data=folder data.root=VIDEOS hydra.run.dir=runs/mine/recognised"): (
         Known(SMALL)
     ),
@@ -499,6 +504,16 @@ def test_command(
         assert set(Path("runs").rglob("encoder.safetensors")) > before
     for checkpoint in set(Path("runs").rglob("*.ckpt")) - set(Path("runs/mine").rglob("last.ckpt")):
         checkpoint.unlink()  # no other command asks for it, and together they are 10 GB
+
+
+def test_a_first_run_takes_the_folder_that_the_page_names(
+    workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("VIDEOS", "train.py", "index.jsonl"):
+        (tmp_path / name).symlink_to(workplace / name)
+    monkeypatch.chdir(tmp_path)
+    here(shlex.split(f"python train.py data=folder data.root=VIDEOS hydra.run.dir=runs/mine {SMALL}"), monkeypatch)
+    assert (tmp_path / "runs" / "mine" / "encoder.safetensors").is_file()
 
 
 def test_no_known_command_has_gone_from_the_documentation() -> None:

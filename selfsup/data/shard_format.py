@@ -66,6 +66,7 @@ class Contents:
 
 
 def shard_name(number: int) -> str:
+    """The file of a shard, counted from 0."""
     return f"shard-{number:05d}.tar"
 
 

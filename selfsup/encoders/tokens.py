@@ -49,6 +49,7 @@ class Patches(nn.Module):
 
 
 def prefix_rows(prefix: int, width: int) -> int:
+    """R, the rows of a map of that width that so many tokens before the picture's own fill."""
     return -(-prefix // width)
 
 
