@@ -1,8 +1,9 @@
-"""Draws the picture of the README with the project's own videos, reader and sampler.
+"""Draws pictures of the README with the project's own videos, samplers and labellers.
 
     python docs/picture.py
 
-Writes docs/temporal_order.png: for three synthetic videos, the five frames that the sampler asks for.
+Writes temporal_order.png, of three synthetic videos the five frames that the sampler asks for, and
+motion_segmentation.png, of four what moves in them: a frame, its flow, the label made of it, and the truth.
 """
 
 from __future__ import annotations
@@ -11,15 +12,21 @@ import argparse
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
+from hydra.utils import instantiate
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from omegaconf import OmegaConf
 from torch import Tensor
+from torchvision.utils import flow_to_image
 
+from selfsup.data.flow import Dis, flow
 from selfsup.data.index import VideoInfo, build_index
 from selfsup.data.reader import VideoReader
 from selfsup.data.videos import synthetic
 from selfsup.tasks.temporal_order import OrderSampler
+from selfsup.verb import CONFIGURATION
 
 OUTER, MIDDLE, WRONG = "#4c566a", "#2e8b57", "#c1443c"
 COLOURS = {"a": WRONG, "b": OUTER, "c": MIDDLE, "d": OUTER, "e": WRONG}
@@ -50,11 +57,8 @@ def draw_video(rows: list[Axes], info: VideoInfo, sampler: OrderSampler, seed: i
         draw(axes, frames[name], name, None)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("temporal_order.png"))
-    options = parser.parse_args()
-
+def draw_order(output: Path) -> None:
+    """The question of task=temporal_order."""
     videos = {video.label: video.path for video in synthetic().videos if video.split == "test"}
     chosen = [videos[label] for label in sorted(filter(None, videos))[:3]]
     index = build_index(chosen, cache=None, processes=1)
@@ -71,8 +75,45 @@ def main() -> None:
     ):
         box = grid[0, column].get_position()
         figure.text((box.x0 + box.x1) / 2, 0.96, text, ha="center", fontsize=12, color=colour)
-    figure.savefig(options.output, dpi=72)
-    print(f"{options.output}: {options.output.stat().st_size / 1000:.0f} kB")
+    figure.savefig(output, dpi=72)
+
+
+def draw_foreground(output: Path) -> None:
+    """What foreground=motion_residual finds, in columns of one video each."""
+    labeller = instantiate(OmegaConf.load(CONFIGURATION / "foreground" / "motion_residual.yaml"))
+    listed = synthetic(12, texture="fine", size_pixels=320).videos
+    chosen = list({video.label: video.path for video in listed}.values())[:4]
+    index = build_index(chosen, cache=None, processes=1)
+    titles = ("a frame", "its flow", "label, from motion", "truth")
+    figure, grid = plt.subplots(4, len(chosen), figsize=(1.6 * len(chosen) + 1, 6.2), layout="constrained")
+    for column, path in zip(grid.T, chosen, strict=True):
+        info = index.videos[path]
+        seconds = np.arange(0, info.duration_seconds, 0.1)
+        with info.open() as video:
+            frames = video.frames(seconds)  # (T, 3, H, W)
+            numbers = video.numbers(seconds)
+        labels, truth = labeller(frames, seconds), info.true_masks()
+        assert truth is not None, "synthetic videos have true masks"
+        best = int(labels.confidence[:-1].argmax())
+        motion = flow(frames[best : best + 2], Dis())[0]
+        images = (frames[best], flow_to_image(motion), labels.masks[best], truth[numbers[best]])
+        for axes, image in zip(column, images, strict=True):
+            shown = torch.as_tensor(image)
+            axes.imshow(shown.permute(1, 2, 0) if shown.ndim == 3 else shown, cmap="gray", vmin=0, vmax=1)
+            axes.set(xticks=[], yticks=[])
+    for axes, title in zip(grid[:, 0], titles, strict=True):
+        axes.set_ylabel(title, fontsize=10)
+    figure.savefig(output, dpi=72)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path(__file__).parent)
+    options = parser.parse_args()
+    for name, draw_it in {"temporal_order": draw_order, "motion_segmentation": draw_foreground}.items():
+        output = options.folder / f"{name}.png"
+        draw_it(output)
+        print(f"{output}: {output.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -598,6 +598,7 @@ def test_submitit_launcher(workplace: Path) -> None:
 
 
 @pytest.mark.slow
-def test_picture_is_drawn_by_the_code(workplace: Path, tmp_path: Path) -> None:
-    in_process(["python", "docs/picture.py", "--output", str(tmp_path / "picture.png")], workplace)
-    assert 20_000 < (tmp_path / "picture.png").stat().st_size < 300_000
+def test_pictures_are_drawn_by_the_code(workplace: Path, tmp_path: Path) -> None:
+    in_process(["python", "docs/picture.py", "--folder", str(tmp_path)], workplace)
+    for name in ("temporal_order.png", "motion_segmentation.png"):
+        assert 20_000 < (tmp_path / name).stat().st_size < 300_000
