@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-VERBS = ("train", "prepare", "extract", "evaluate", "stream", "report", "export")
+VERBS = ("train", "prepare", "extract", "embed", "evaluate", "stream", "report", "export")
 
 
 def main() -> None:

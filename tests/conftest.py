@@ -6,9 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
+from selfsup import weights
 from selfsup.data.index import build_index
 from selfsup.data.synthetic import write_synthetic
+from selfsup.encoders.encoder import InputSpecification
+from selfsup.encoders.resnet import ResNet
 from tests.packs import pack_manifest
 from tests.verbs import Ended, Main, call
 
@@ -55,6 +59,17 @@ def synthetic_index(synthetic_manifest: Path) -> Path:
     cache = synthetic_manifest.with_name("index.jsonl")
     build_index(sorted(synthetic_manifest.parent.rglob("*.mp4")), cache=cache)
     return cache
+
+
+@pytest.fixture(scope="session")
+def encoder_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """encoder.safetensors of a ResNet-18 with random weights, for frames of 32 x 32 pixels."""
+    path = tmp_path_factory.mktemp("encoder") / "encoder.safetensors"
+    specification = InputSpecification(size_pixels=32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25), fps=None)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        weights.save(ResNet(18), path, input=specification, task="none", data={})
+    return path
 
 
 @pytest.fixture(scope="session")

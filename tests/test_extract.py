@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
@@ -21,8 +20,7 @@ from selfsup.data.reader import VideoReader
 from selfsup.data.resumable import ResumableDataModule
 from selfsup.data.stored import FeatureDataModule, read_features, read_record
 from selfsup.data.transforms import evaluation_crop
-from selfsup.encoders.encoder import Encoder, InputSpecification
-from selfsup.encoders.resnet import ResNet
+from selfsup.encoders.encoder import Encoder
 from selfsup.extract import extract, stored_encoder
 from selfsup.precision import best_device
 from selfsup.tasks.action_recognition import ActionRecognition
@@ -30,14 +28,6 @@ from selfsup.verb import CONFIGURATION
 from tests.verbs import Ended
 
 SMALL = ("data.size_pixels=32", "data.batch_size=4", "data.num_workers=0")
-
-
-@pytest.fixture
-def encoder_path(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    specification = InputSpecification(size_pixels=32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25), fps=None)
-    weights.save(ResNet(18), tmp_path / "encoder.safetensors", input=specification, task="none", data={})
-    return tmp_path / "encoder.safetensors"
 
 
 def test_features_are_those_of_the_frames(

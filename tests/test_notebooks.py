@@ -9,30 +9,17 @@ from typing import Any
 
 import nbformat
 import pytest
-import torch
 from ipykernel.kernelspec import install
 from nbclient import NotebookClient
 
-from selfsup import weights
 from selfsup.data.index import inspect
 from selfsup.data.videos import manifest
-from selfsup.encoders.encoder import InputSpecification
-from selfsup.encoders.resnet import ResNet
 from selfsup.evaluation.report import read_figures
 from selfsup.train import main
 from tests.verbs import Ended
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-
-
-@pytest.fixture(scope="module")
-def encoder_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(1)
-    path = tmp_path_factory.mktemp("encoder") / "encoder.safetensors"
-    specification = InputSpecification(size_pixels=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), fps=None)
-    weights.save(ResNet(18), path, input=specification, task="none", data={})
-    return path
 
 
 def test_there_are_notebooks() -> None:

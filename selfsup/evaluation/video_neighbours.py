@@ -60,15 +60,13 @@ def write_video_neighbours(
             kind = "own" if label is not None and gallery.labels[number] == label else "other"
             cells.append(_cell(folder, f"gallery-{number:04d}", gallery, number, kind))
         rows.append(cells)
-    return write_record(
-        folder, {"Nearest training videos of a held-out video, green where they are of its class": rows}
-    )
+    return write_record(folder, {TITLE: rows})
 
 
 def _cell(folder: Path, name: str, videos: Featured, place: int, kind: str) -> dict[str, str]:
     path = folder / "videos" / f"{name}.mp4"
     if not path.exists():
-        write_short_video(path, _middle(videos.videos[place]), FPS)
+        write_short_video(path, middle_clip(videos.videos[place]), FPS)
     label = videos.labels[place]
     caption = printable(videos.videos[place].path.name)
     return {
@@ -78,8 +76,11 @@ def _cell(folder: Path, name: str, videos: Featured, place: int, kind: str) -> d
     }
 
 
-def _middle(info: VideoInfo) -> Tensor:
-    """Uint8 (T, 3, 96, 96)."""
+def middle_clip(info: VideoInfo) -> Tensor:
+    """At most three seconds from the middle of a video, eight frames a second, square, uint8 (T, 3, 96, 96).
+
+    Raises ValueError or OSError where the file cannot be read any more.
+    """
     last = max(0.0, info.duration_seconds - 1 / info.fps)
     shown = min(MOST_SECONDS, last)
     times = torch.arange(0, shown + 1e-6, 1 / FPS) + (last - shown) / 2
