@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
 
+from selfsup.callbacks.throughput import log
 from selfsup.data.datamodule import VideoDataModule
 from selfsup.data.videos import printable
 
@@ -45,9 +46,10 @@ class Quarantine(pl.Callback):
         self._add("test", batch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Names the new ones, of all processes; ValueError above the limit."""
+        """Names the new ones, of all processes, and logs `quarantine/videos`, all so far; ValueError above the limit."""
         self._gather(trainer)
         self._tell()
+        log(trainer, {"quarantine/videos": float(sum(map(len, self.reasons.values())))})
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Names the new ones, of all processes; ValueError above the limit."""

@@ -1,5 +1,6 @@
 """Videos that break during a real training: named, counted, left out, and too many of them stop the run."""
 
+import csv
 import multiprocessing
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 
 from selfsup.callbacks.quarantine import Quarantine
@@ -54,13 +56,19 @@ def data_of(manifest: Path, sampler: ClipSampler = SAMPLER, **arguments: Any) ->
     return data
 
 
-def fit(data: VideoDataModule, callbacks: list[pl.Callback], epochs: int = 2, checkpoint: Path | None = None) -> Any:
+def fit(
+    data: VideoDataModule,
+    callbacks: list[pl.Callback],
+    epochs: int = 2,
+    checkpoint: Path | None = None,
+    logger: CSVLogger | None = None,
+) -> Any:
     task = TemporalOrder(Tiny(), SAMPLER, partial(torch.optim.SGD, lr=0.01))
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=epochs,
         callbacks=callbacks,
-        logger=False,
+        logger=logger or False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -96,6 +104,17 @@ def test_a_broken_video_is_quarantined_named_and_counted(synthetic_copy: Path, w
         assert numbers == sorted([number for number in range(16) if number != 5] * 2)
     assert [5] in seen.failures[:8]
     assert [5] not in seen.failures[8:]
+
+
+def test_the_number_of_broken_videos_is_drawn_beside_the_figures(synthetic_copy: Path, tmp_path: Path) -> None:
+    data = data_of(synthetic_copy)
+    spoil(data, "train", 5)
+    spoil(data, "val", 2)
+    with pytest.warns(UserWarning, match="quarantined"):
+        fit(data, [Quarantine(data, max_failed_fraction=0.25)], logger=CSVLogger(tmp_path, name="", version=""))
+    with open(tmp_path / "metrics.csv", newline="", encoding="utf-8") as file:
+        told = [row["quarantine/videos"] for row in csv.DictReader(file) if row["quarantine/videos"]]
+    assert [float(value) for value in told] == [2.0, 2.0], "after each epoch, all so far"
 
 
 def test_too_many_broken_videos_stop_the_run_with_one_sentence(synthetic_copy: Path) -> None:
