@@ -220,6 +220,7 @@ KNOWN = {
     "python train.py task=arrow_of_time encoder=resnet18 task.sampler.num_frames=6 "
     "task.sampler.stride_seconds=0.4": Known(SYNTHETIC, slow=True),
     "python train.py collapse.every_epochs=5 collapse.videos=256": Known(SYNTHETIC),
+    "python train.py task=contrastive collapse.lidar_views=10": Known(SYNTHETIC),
     "python train.py collapse=null": Known(SYNTHETIC),
     "python train.py data=folder data.root=VIDEOS data@probe_data=manifest probe_data.manifest=labelled.csv": Known(
         elsewhere="tests/test_probed.py"

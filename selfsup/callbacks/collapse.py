@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,15 +11,17 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from selfsup.callbacks.throughput import log
+from selfsup.data.clip_views import ClipViews
 from selfsup.data.sampling import UniformSampler
-from selfsup.evaluation.collapse import feature_std, mean_cosine, rankme
+from selfsup.evaluation.collapse import feature_std, lidar, mean_cosine, rankme
 from selfsup.evaluation.features import Reading, extract_features, usual_frames
 
 
 class Collapse(pl.Callback):
     """Logs `collapse/rankme`, `collapse/std` and `collapse/cosine` of the encoder on the same val videos.
 
-    Before the training and after epochs; see `selfsup.evaluation.collapse` for what they are. Warns, once a fall, where
+    Before the training and after epochs; see `selfsup.evaluation.collapse` for what they are. With `lidar_views`, and a
+    task whose sampler is `ClipViews`, `collapse/lidar` too. Warns, once a fall, where
     less than `fall` is left of the deviation of before the training, or of its best since: all videos get nearly the
     same features. Only for tasks that teach an encoder of frames, and where there are val videos.
 
@@ -28,9 +31,20 @@ class Collapse(pl.Callback):
         fall: share of the deviation that is left, above 0 and below 1.
         settled_steps: nothing is warned of before. In evaluation mode an encoder runs on the running statistics of its
             batch normalisation, which lag behind in the first steps, and make any encoder look collapsed.
+        lidar_views: views of each video for LiDAR, as the task's own but without augmentation; None for none. The paper
+            has 10 to 50, and each costs as much as all else here.
     """
 
-    def __init__(self, every_epochs: int = 1, videos: int = 64, fall: float = 0.25, settled_steps: int = 100) -> None:
+    def __init__(
+        self,
+        every_epochs: int = 1,
+        videos: int = 64,
+        fall: float = 0.25,
+        settled_steps: int = 100,
+        lidar_views: int | None = None,
+    ) -> None:
+        if lidar_views is not None and lidar_views < 2:
+            raise ValueError(f"collapse.lidar_views={lidar_views}: give at least 2, or null")
         if every_epochs < 1 or videos < 2:
             raise ValueError(f"collapse.every_epochs={every_epochs}, videos={videos}: give at least 1 and 2")
         if not 0 < fall < 1:
@@ -39,9 +53,11 @@ class Collapse(pl.Callback):
         self.videos = videos
         self.fall = fall
         self.settled_steps = settled_steps
+        self.lidar_views = lidar_views
         self.most = 0.0
         self.fallen = False
         self._batches: list[Any] | None = None
+        self._views: list[Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """What the next measure is held against."""
@@ -69,9 +85,12 @@ class Collapse(pl.Callback):
             if self._batches is None:
                 self._batches = list(data.clips("val", UniformSampler(usual_frames(task.encoder)), self.videos))
             features = self._features(task)
+            views = self._view_features(task, data)
         if features is None:
             return
         found = {"rankme": rankme(features), "std": feature_std(features), "cosine": mean_cosine(features)}
+        if views is not None:
+            found["lidar"] = lidar(views)
         log(trainer, {f"collapse/{name}": value for name, value in found.items()})
         self.most = max(self.most, found["std"])
         if trainer.global_step >= self.settled_steps:
@@ -79,11 +98,25 @@ class Collapse(pl.Callback):
 
     def _features(self, task: Any) -> Tensor | None:
         """(V, D); None where fewer than two videos could be read."""
-        reading = Reading(task.encoder, lambda clip: task.normalize(clip.float() / 255.0))
         batches = [batch for batch in self._batches or [] if "clip" in batch]
         if sum(len(batch["clip"]) for batch in batches) < 2:
             return None
-        return extract_features({"encoder": reading}, batches)["encoder"].values
+        return _read(task, batches)
+
+    def _view_features(self, task: Any, data: Any) -> Tensor | None:
+        """(V, lidar_views, D); None where it was not asked for, or there are no views of two videos."""
+        if self.lidar_views is None or not isinstance(task.sampler, ClipViews):
+            return None
+        if self._views is None:
+            sampler = replace(task.sampler, views=self.lidar_views)
+            self._views = [batch["clip"] for batch in data.clips("val", sampler, self.videos) if "clip" in batch]
+        clips = torch.cat(self._views) if self._views else torch.empty(0)
+        if len(clips) < 2:
+            return None
+        # Every view counts as a video of its own, since features of one video are averaged.
+        numbers = torch.arange(clips.shape[0] * clips.shape[1]).unflatten(0, clips.shape[:2])
+        batches = [{"clip": of, "video": number} for of, number in zip(clips, numbers, strict=True)]
+        return _read(task, batches).unflatten(0, clips.shape[:2])
 
     def _judge(self, found: dict[str, float], dim: int) -> None:
         fallen = found["std"] < self.fall * self.most
@@ -95,3 +128,9 @@ class Collapse(pl.Callback):
                 "negatives of a comparison, the weight of SIGReg, the learning rate, the size of a batch"
             )
         self.fallen = fallen
+
+
+def _read(task: Any, batches: list[Any]) -> Tensor:
+    """The encoder's features (V, D) of the videos in batches of uint8 clips."""
+    reading = Reading(task.encoder, lambda clip: task.normalize(clip.float() / 255.0))
+    return extract_features({"encoder": reading}, batches)["encoder"].values

@@ -46,7 +46,7 @@ class Quarantine(pl.Callback):
         self._add("test", batch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Names the new ones, of all processes, and logs `quarantine/videos`, all so far; ValueError above the limit."""
+        """Names the new ones, of all processes, logs `quarantine/videos`, all so far; ValueError above the limit."""
         self._gather(trainer)
         self._tell()
         log(trainer, {"quarantine/videos": float(sum(map(len, self.reasons.values())))})

@@ -1,4 +1,4 @@
-"""Has the representation collapsed? Three numbers on features (N, D), float, of N videos."""
+"""Has the representation collapsed? Numbers on features (N, D), float, of N videos, and one on views (N, V, D)."""
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,37 @@ def mean_cosine(features: Tensor) -> float:
     # The square of the sum holds every ordered pair, and each row with itself.
     pairs = unit.sum(dim=0).square().sum() - unit.square().sum()
     return float(pairs / (number * (number - 1)))
+
+
+def lidar(views: Tensor, delta: float = 1e-4, epsilon: float = 1e-7) -> float:
+    """Effective rank of what tells videos apart, beside what changes within each: 1 to min(N - 1, D).
+
+    The exponential of the entropy of the eigenvalues of W^(-1/2) B W^(-1/2), each divided by their sum, plus `epsilon`:
+    B is the covariance of the videos' mean features, W the mean covariance of the views of a video, plus `delta` on its
+    diagonal. LiDAR (Thilak et al. 2023, arXiv 2312.04000, section 3). Directions that only tell views apart count
+    little, which is what a rank of the features alone does not see. W wants N (V - 1) of D and more.
+
+    Args:
+        views: (N, V, D), of V views each of N videos.
+
+    Raises ValueError for another shape, fewer than two videos or two views, or values that are not finite.
+    """
+    if views.ndim != 3 or views.shape[1] < 2:
+        raise ValueError(f"views have shape {tuple(views.shape)}; give (N, V, D) with two views of each video or more")
+    values = _checked(views.flatten(0, 1)).unflatten(0, views.shape[:2])
+    if len(values) < 2:
+        raise ValueError("views of one video; give those of two or more")
+    means = values.mean(dim=1)  # (N, D)
+    between = (means - means.mean(dim=0)) / (len(means) - 1) ** 0.5
+    within = ((values - means[:, None]) / (len(means) * (views.shape[1] - 1)) ** 0.5).flatten(0, 1)
+    scale, axes = torch.linalg.eigh(within.T @ within)
+    whitened = (between @ axes) * (scale.clamp(min=0) + delta).rsqrt()  # (N, D): its squared singular values are sought
+    spectrum = torch.linalg.svdvals(whitened).square()
+    total = spectrum.sum()
+    if total == 0:
+        return 1.0  # no two videos differ
+    shares = spectrum / total + epsilon
+    return float(torch.exp(-(shares * shares.log()).sum()))
 
 
 def _checked(features: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import csv
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from selfsup import train
 from selfsup.callbacks.collapse import Collapse
 from selfsup.data.dataset import collate
 from selfsup.data.sampling import ClipSampler, UniformSampler
 from selfsup.encoders.encoder import FrameEncoder
 from selfsup.tasks.task import Task
+from tests.verbs import Ended
 
 
 class Small(FrameEncoder):
@@ -115,7 +118,22 @@ def test_without_val_videos_nothing_is_measured(tmp_path: Path) -> None:
     assert measures(tmp_path, "collapse/std") == []
 
 
-@pytest.mark.parametrize("wrong", [{"every_epochs": 0}, {"videos": 1}, {"fall": 0.0}, {"fall": 1.0}])
+@pytest.mark.parametrize("task", ["contrastive", "temporal_order"])
+def test_views_are_measured_where_a_task_has_them(
+    task: str, synthetic_manifest: Path, synthetic_index: Path, verb: Callable[..., Ended]
+) -> None:
+    data = ("data=manifest", f"data.manifest={synthetic_manifest}", f"data.index_cache={synthetic_index}")
+    small = ("trainer=debug", "+trainer.enable_progress_bar=false", "data.size_pixels=32", "data.num_workers=0")
+    ended = verb(train.main, *data, *small, f"task={task}", "collapse.lidar_views=3", "probe=null")
+    assert ended.code == 0, ended.err
+    found = measures(ended.folder, "collapse/lidar")
+    assert (len(found) > 1) == (task == "contrastive")
+    assert all(1 <= value <= 3 for value in found), "four val videos have three directions between them"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"every_epochs": 0}, {"videos": 1}, {"fall": 0.0}, {"fall": 1.0}, {"lidar_views": 1}]
+)
 def test_settings_out_of_range_are_one_sentence(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"collapse\.\w+=.*: give"):
         Collapse(**wrong)  # type: ignore[arg-type]

@@ -1,13 +1,14 @@
-"""Three numbers for collapse, against their definitions and invariances."""
+"""The numbers for collapse, against their definitions and invariances."""
 
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 from torch import Tensor
 
-from selfsup.evaluation.collapse import feature_std, mean_cosine, rankme
+from selfsup.evaluation.collapse import feature_std, lidar, mean_cosine, rankme
 
 MEASURES = [rankme, feature_std, mean_cosine]
 
@@ -84,3 +85,48 @@ def test_rank_and_cosine_do_not_depend_on_the_axes(measure: Callable[[Tensor], f
 def test_what_cannot_be_measured_is_refused(measure: Callable[[Tensor], float], features: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         measure(features)
+
+
+def views(number: int = 40, count: int = 10, dim: int = 6, within: float = 1.0) -> Tensor:
+    """Videos that differ in all directions, and views that differ from them."""
+    noise = torch.randn(number, count, dim, generator=torch.Generator().manual_seed(3))
+    return random_features(number, dim)[:, None] + within * noise
+
+
+def test_lidar_is_the_entropy_of_the_discriminants() -> None:
+    values = views().double()
+    means = values.mean(dim=1).numpy()
+    between = np.cov(means.T)
+    within = np.mean([np.cov(of.T) for of in values.numpy()], axis=0) + 1e-4 * np.eye(6)
+    spectrum = scipy.linalg.eigh(between, within, eigvals_only=True)  # the generalised problem, B v = λ W v
+    shares = spectrum / spectrum.sum()
+    assert lidar(values) == pytest.approx(np.prod(shares**-shares), rel=1e-5)
+
+
+def test_lidar_does_not_count_directions_that_only_tell_views_apart() -> None:
+    few = views(within=0.01)
+    few[:, :, 2:] = few[:, :1, 2:] * 1e-3  # videos differ in the first two directions, and hardly in the others
+    noisy = few.clone()
+    noisy[:, :, 2:] += 5 * torch.randn(40, 10, 4, generator=torch.Generator().manual_seed(4))
+    assert lidar(noisy) == pytest.approx(2, abs=0.3)
+    assert rankme(noisy.flatten(0, 1)) > 4, "which a rank of the features alone takes for information"
+
+
+def test_lidar_of_a_collapse_is_one() -> None:
+    assert lidar(torch.ones(5, 3, 4)) == 1.0
+    line = random_features(50, 1)[:, None] @ random_features(1, 12)[None]
+    assert lidar(line.expand(50, 4, 12) + 1e-4 * views(50, 4, 12)) < 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (torch.zeros(4, 1, 3), r"shape \(4, 1, 3\); give \(N, V, D\)"),
+        (torch.zeros(4, 3), r"shape \(4, 3\)"),
+        (torch.zeros(1, 4, 3), "of one video"),
+        (torch.full((3, 2, 3), float("nan")), "not finite"),
+    ],
+)
+def test_lidar_refuses_what_is_no_views(wrong: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        lidar(wrong)
