@@ -93,8 +93,7 @@ class OrderSampler:
         start = motion_weighted_start(info, window + step / 2, generator)
         for _ in range(20):
             span = scale * uniform(0.5, 1.0, generator) * self.span_seconds
-            b = start + scale * uniform(self.reach_seconds, self.window_seconds - self.reach_seconds, generator)
-            b = min(b, start + window - scale * self.reach_seconds - span)
+            b = start + uniform(scale * self.reach_seconds, window - scale * self.reach_seconds - span, generator)
             d = b + span
             a = b - scale * uniform(self.gap_seconds, self.reach_seconds, generator)
             e = d + scale * uniform(self.gap_seconds, self.reach_seconds, generator)

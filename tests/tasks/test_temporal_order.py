@@ -87,6 +87,15 @@ def test_distances_shrink_together_in_a_short_video() -> None:
         assert b < c < d
 
 
+def test_the_outer_frames_lie_anywhere_in_the_window() -> None:
+    info = info_of(26)  # the window is the whole video, so that nothing else spreads them
+    scale = (info.duration_seconds - 0.02) / SAMPLER.window_seconds
+    first, last = scale * SAMPLER.reach_seconds, scale * (SAMPLER.window_seconds - SAMPLER.reach_seconds)
+    shares = [(b - first) / (last - first - (d - b)) for _, b, _, d, _ in draws(info)]
+    assert np.quantile(shares, [0.25, 0.5, 0.75]) == pytest.approx([0.25, 0.5, 0.75], abs=0.08)
+    assert len({round(times[3], 6) for times in draws(info)}) > 290, "d is not where the window ends"
+
+
 def test_times_are_a_function_of_the_generator() -> None:
     info = info_of(100)
     assert draws(info, 20) == draws(info, 20)
