@@ -18,6 +18,7 @@ from selfsup.encoders.state_dict import explain_mismatch, shapes
 from selfsup.tasks.task import Task
 
 CONFIG = Path("config", "config.yaml")  # in the folder of a run
+HYDRA = CONFIG.with_name("hydra.yaml")
 
 TaskOf = TypeVar("TaskOf", bound=Task)
 
@@ -65,6 +66,13 @@ def read_run(folder: Path, key: str, which: str = "") -> DictConfig:
     if not isinstance(config, DictConfig) or any(OmegaConf.select(config, name) is None for name in needed):
         raise ValueError(f"{path}: the configuration of no training; give {key} the folder of a run{which}")
     return config
+
+
+def started_in(folder: Path) -> Path:
+    """Where the run was started, from which relative paths in its configuration count; here, where that is gone."""
+    path = folder / HYDRA
+    cwd = OmegaConf.select(OmegaConf.load(path), "hydra.runtime.cwd") if path.is_file() else None
+    return Path(cwd) if cwd is not None and Path(cwd).is_dir() else Path.cwd()
 
 
 def load_task(config: DictConfig, folder: Path, task: type[TaskOf]) -> TaskOf:
