@@ -7,6 +7,7 @@ import csv
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from selfsup.callbacks.quarantine import Quarantine
 from selfsup.callbacks.throughput import Throughput
 from selfsup.data.datamodule import VideoDataModule
 from selfsup.data.foreground_clip import ForegroundClip
+from selfsup.data.listing import plural
 from selfsup.data.resumable import ResumableDataModule
 from selfsup.encoders.encoder import Encoder, InputSpecification
 from selfsup.encoders.stored import Stored
@@ -41,6 +43,9 @@ from selfsup.tasks.audio_visual import AudioVisual
 from selfsup.tasks.joint import Joint
 from selfsup.tasks.task import Task
 from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence
+
+LEAST_STEPS = 100  # of a training that is not called too short; the bare command has 170
+AT_CHANCE = 0.05  # of the way from chance to being always right: what is no farther is called so
 
 
 def train(config: DictConfig, folder: Path) -> dict[str, Any]:
@@ -65,6 +70,8 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     data.setup()
     task.begin(data.catalogue)
     tell_data(data, encoder, console)
+    if task.probes and (warning := few_steps(data, config.trainer)):
+        console.print(warning, soft_wrap=True)
     probing = probe_videos(config, data, encoder)
     data.catalogue.write_left_out(folder / "left_out.json")
     checkpoint = find_checkpoint(config.resume, folder)
@@ -85,6 +92,8 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     measured = measure(trainer, task, data, console)
     if not trainer.is_global_zero:
         return {}
+    if task.probes and (advice := chance_advice(task.chance, measured, trainer.global_step)):
+        tell(advice, data, console)
 
     name = HydraConfig.get().runtime.choices["task"]
     task.encoder.cpu()
@@ -129,6 +138,21 @@ def tell_data(data: VideoDataModule, encoder: Encoder, console: Console) -> None
         console.print(warning, soft_wrap=True)
 
 
+def few_steps(data: VideoDataModule, trainer: Mapping[str, Any]) -> str | None:
+    """A sentence where a training is over before a pretext task can be learned; None where it is not, or has no end."""
+    epochs, limit = trainer.get("max_epochs") or 0, trainer.get("limit_train_batches", 1.0)
+    videos, clips, batch = len(data.videos["train"]), data.clips_per_video, data.batch_size
+    batches = max(1, videos * clips // batch)
+    steps = epochs * (min(limit, batches) if isinstance(limit, int) else int(limit * batches))
+    if not 0 < steps < LEAST_STEPS:
+        return None
+    return (
+        f"  this training takes {plural(steps, 'step')}: {plural(epochs, 'epoch')} of {plural(clips, 'clip')} each of "
+        f"{plural(videos, 'video')}, {batch} at a time; a pretext task takes hundreds and more. Raise "
+        "data.clips_per_video, or trainer.max_epochs"
+    )
+
+
 def measure(trainer: pl.Trainer, task: Task, data: VideoDataModule, console: Console) -> dict[str, float]:
     """The task's figures on the split that is reported, by Lightning's names; none where that has no video."""
     held_out = data.catalogue.reported
@@ -136,6 +160,19 @@ def measure(trainer: pl.Trainer, task: Task, data: VideoDataModule, console: Con
         tell("nothing was measured: no test or val video takes part; left_out.json says why", data, console)
         return {}
     return dict(trainer.test(task, data.held_out(held_out), verbose=False)[0])
+
+
+def chance_advice(chances: Mapping[str, float], measured: Mapping[str, float], steps: int) -> str | None:
+    """A sentence where a figure is hardly above chance, else None; controls, named after a comma, are meant to be."""
+    for figure, chance in chances.items():
+        value = measured.get(f"test/{figure}", float("inf"))
+        if "," not in figure and value < chance + AT_CHANCE * (1 - chance):
+            return (
+                f"{figure} is {value:.1%}, and chance {chance:.1%}: {steps} steps have taught next to nothing; train "
+                "longer (trainer.max_epochs, data.clips_per_video), then look at what is asked: "
+                "notebooks/02_pretext_tasks.ipynb"
+            )
+    return None
 
 
 def tell(note: str, data: VideoDataModule, console: Console) -> None:

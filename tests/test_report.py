@@ -135,6 +135,20 @@ def test_neighbours_play_by_the_keyboard(runs: Path, page: Callable[..., Path], 
     assert complaints(browser) == []
 
 
+def test_a_long_name_widens_no_neighbour(runs: Path, page: Callable[..., Path], browser: Any, tmp_path: Path) -> None:
+    copy = tmp_path / "long"
+    shutil.copytree(runs / "first-evaluated", copy)
+    record = copy / "pictures" / "neighbours" / "neighbours.json"
+    tables = json.loads(record.read_text(encoding="utf-8"))
+    tables[0]["rows"][0][0]["caption"] = f"{'a_name_without_a_break' * 8}.avi"
+    record.write_text(json.dumps(tables), encoding="utf-8")
+    show(browser, page(copy))
+    widths = "return [...document.querySelectorAll('.cell')].map((cell) => cell.offsetWidth)"
+    assert len(set(browser.execute_script(widths))) == 1
+    inside = "return [...document.querySelectorAll('.cell')].every((cell) => cell.scrollWidth <= cell.clientWidth)"
+    assert browser.execute_script(inside), "and no name runs into the next"
+
+
 def test_no_text_of_a_run_becomes_a_script(runs: Path, page: Callable[..., Path], browser: Any, tmp_path: Path) -> None:
     copy = tmp_path / HOSTILE.replace("/", "")
     shutil.copytree(runs / "first", copy)

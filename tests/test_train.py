@@ -16,7 +16,7 @@ from selfsup import classifier_weights, weights
 from selfsup.classifier_weights import ClipSpecification
 from selfsup.encoders.encoder import Encoder
 from selfsup.evaluation.report import read_figures
-from selfsup.train import main
+from selfsup.train import chance_advice, main
 from tests.verbs import Ended
 
 Verb = Callable[..., Ended]
@@ -241,6 +241,31 @@ def test_a_run_without_held_out_videos_says_that_nothing_was_measured(synthetic_
     assert summary["figures"] == []
     assert "nothing was measured: no test or val video takes part" in printed
     assert any("nothing was measured" in note for note in summary["notes"])
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ({"accuracy": 0.52}, "accuracy is 52.0%, and chance 50.0%: 40 steps have taught next to nothing"),
+        ({"accuracy": 0.2}, "accuracy is 20.0%"),
+        ({"accuracy": 0.53}, None),
+        ({"accuracy": 0.9, "accuracy, silence": 0.5}, None),
+        ({"other": 0.0}, None),
+    ],
+)
+def test_a_question_that_was_not_learned_is_told(figures: dict[str, float], said: str | None) -> None:
+    measured = {f"test/{name}": value for name, value in figures.items()}
+    advice = chance_advice({"accuracy": 0.5, "accuracy, silence": 0.5}, measured, 40)
+    assert advice is None if said is None else str(advice).startswith(said)
+
+
+def test_a_run_that_learned_nothing_says_so(synthetic_manifest: Path, synthetic_index: Path, verb: Verb) -> None:
+    data = ("data=manifest", f"data.manifest={synthetic_manifest}", f"data.index_cache={synthetic_index}")
+    ended = verb(main, *data, *SMALL, "task=clip_order", "task.optimizer.lr=0", "task.sampler.num_frames=2")
+    accuracy = json.loads((ended.folder / "summary.json").read_text())["figures"][0]["value"]
+    assert "this training takes 4 steps: 2 epochs of 1 clip each of 16 videos, 4 at a time; a pretext task" in ended.out
+    told = "4 steps have taught next to nothing; train longer" in ended.out
+    assert told == (accuracy < 1 / 6 + 0.05 * 5 / 6), "of six orders"
 
 
 @pytest.mark.slow
