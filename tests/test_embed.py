@@ -68,6 +68,7 @@ def test_videos_without_labels_are_mapped(
             assert 0 < video.duration_seconds <= 3.2
 
     (record,) = json.loads((done.folder / "pictures" / "neighbours" / "neighbours.json").read_text(encoding="utf-8"))
+    assert record["title"] == "Nearest training videos of a held-out video", "no class, and nothing green"
     by_name = {row["name"]: row for row in rows}
     query, *found = record["rows"][0]
     train = [row for row in rows if row["split"] == "train"]

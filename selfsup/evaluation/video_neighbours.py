@@ -20,7 +20,7 @@ from selfsup.evaluation.neighbours import write_record
 SIDE_PIXELS = 96
 FPS = 8.0
 MOST_SECONDS = 3.0
-TITLE = "Nearest training videos of a held-out video, green where they are of its class"
+TITLE = "Nearest training videos of a held-out video"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def write_video_neighbours(
             kind = "own" if label is not None and gallery.labels[number] == label else "other"
             cells.append(_cell(folder, f"gallery-{number:04d}", gallery, number, kind))
         rows.append(cells)
-    return write_record(folder, {TITLE: rows})
+    labelled = any(label is not None for label in queries.labels)
+    return write_record(folder, {f"{TITLE}, green where they are of its class" if labelled else TITLE: rows})
 
 
 def _cell(folder: Path, name: str, videos: Featured, place: int, kind: str) -> dict[str, str]:
