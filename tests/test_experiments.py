@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -12,6 +14,7 @@ from torch import nn
 from selfsup.train import CONFIGURATION
 
 UCF101 = ["data.root=UCF-101", "data.annotations=ucfTrainTestlist"]
+RESULTS = (Path(__file__).parents[1] / "docs" / "results.md").read_text(encoding="utf-8")
 EXPERIMENTS = sorted(path.stem for path in (CONFIGURATION / "experiment").glob("*.yaml"))
 
 
@@ -50,6 +53,14 @@ def test_shuffle_and_learn_holds_the_papers_numbers() -> None:
     assert config.trainer.max_steps == 100_000
     assert config.data.batch_size * config.trainer.accumulate_grad_batches == 128
     assert config.data.size_pixels == 227
+
+
+def test_synthetic_foreground_is_what_was_measured() -> None:
+    (command,) = [
+        line for line in RESULTS.splitlines() if "data.videos.texture=fine" in line and line.startswith("python")
+    ]
+    measured = composed(*command.split()[2:])
+    assert composed("experiment=synthetic_foreground") == measured
 
 
 def test_watching_objects_move_holds_the_papers_layers_and_bounds() -> None:

@@ -163,6 +163,9 @@ KNOWN = {
     "data.size_pixels=64 data.clips_per_video=6 trainer.max_epochs=12": Known(
         f"{SYNTHETIC} {QUICK_LABELS} data.videos.texture=coarse data.videos.size_pixels=96", slow=True
     ),
+    "selfsup train experiment=synthetic_foreground": Known(
+        f"{SYNTHETIC} foreground=flow_threshold data.videos.size_pixels=96 {LABELS}", slow=True
+    ),
     "selfsup prepare experiment=watching_objects_move data=folder data.root=VIDEOS": Known(
         f"{READ} {LABELS}", slow=True
     ),
