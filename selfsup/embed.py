@@ -20,6 +20,7 @@ from rich.progress import track
 from selfsup.data.catalogue import SPLITS
 from selfsup.data.datamodule import VideoDataModule
 from selfsup.data.dataset import watched
+from selfsup.data.listing import plural
 from selfsup.data.sampling import UniformSampler
 from selfsup.encoders.encoder import Encoder
 from selfsup.evaluation.embedding import Embedded, read_clips, write_projector, write_table
@@ -50,7 +51,7 @@ def embed(config: DictConfig, folder: Path) -> list[Embedded]:
     data.catalogue.write_left_out(folder / "left_out.json")
     videos = embedded(encoder, data, sampler, config.most_videos, console)
     if len(videos) < 2:
-        raise ValueError(f"{len(videos)} video could be read; a map needs two or more")
+        raise ValueError(f"{plural(len(videos), 'video')} could be read; a map needs two or more")
     table, thumbnails = write_table(folder, videos, track(read_clips(videos), "clips", len(videos), transient=True))
     console.print(f"{len(videos)} videos, D = {encoder.dim}: {table}", soft_wrap=True)
     if find_spec("tensorboard") is None:

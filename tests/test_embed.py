@@ -117,6 +117,16 @@ def test_labels_and_groups_are_kept_and_many_videos_thinned_out(
         assert row["group"] == listed[row["name"]]["group"]
 
 
+def test_packed_videos_are_mapped(packed_synthetic: Path, encoder_path: Path, verb: Callable[..., Ended]) -> None:
+    data = ("data=shards", f"data.root={packed_synthetic}")
+    done = verb(selfsup.embed.main, f"encoder.path={encoder_path}", *data, *SMALL[:-2], "num_frames=3", run="map")
+    assert done.code == 0, done.err
+    rows = table(done.folder)
+    assert len(rows) == 24
+    with VideoReader(done.folder / rows[0]["clip"]) as video:
+        assert video.duration_seconds > 1
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

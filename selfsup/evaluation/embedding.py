@@ -22,9 +22,7 @@ from selfsup.data.listing import printable
 from selfsup.data.short_video import write_short_video
 from selfsup.evaluation.video_neighbours import FPS, middle_clip
 
-SPRITE_PIXELS = (
-    48  # side of a thumbnail in the projector, whose picture of all thumbnails has 8192 pixels a side at most
-)
+SPRITE_PIXELS = 48  # side of a thumbnail in the projector, whose picture of all has 8192 pixels a side at most
 COLUMNS = ("name", "split", "label", "group", "clip", "thumbnail", "path", "features")
 
 

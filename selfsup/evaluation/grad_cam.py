@@ -36,10 +36,8 @@ def grad_cam(classifier: nn.Module, encoder: Encoder, clip: Tensor, classes: Ten
     training = {module: module.training for module in classifier.modules()}
     hook = encoder.register_forward_hook(keep)
     try:
-        with (
-            torch.enable_grad(),
-            torch.backends.cudnn.flags(enabled=False),
-        ):  # cuDNN's RNNs have no gradient in eval mode
+        # cuDNN's recurrent networks have no gradient in evaluation mode.
+        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
             logits = classifier.eval()(clip)
             if not maps:
                 raise ValueError(f"{type(classifier).__name__} does not ask this encoder; give one of its own")
