@@ -67,6 +67,7 @@ def test_one_video_is_shown_as_an_encoder_sees_it(
     assert any("<audio" in output.get("text/html", "") for output in outputs)
 
 
+@pytest.mark.slow
 def test_a_stream_is_shown_with_what_it_saves(
     encoder_path: Path,
     synthetic_manifest: Path,
@@ -92,6 +93,7 @@ def test_a_stream_is_shown_with_what_it_saves(
     assert sum("image/png" in output for output in outputs) == len(pictures)
 
 
+@pytest.mark.slow
 def test_what_was_learned_is_shown(encoder_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SELFSUP_ENCODER", str(encoder_path))
     monkeypatch.setenv("SELFSUP_VIDEOS", "48")
