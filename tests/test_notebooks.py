@@ -47,10 +47,23 @@ def outputs_of(name: str, folder: Path, patch: pytest.MonkeyPatch) -> list[dict[
     return [{"said": output.get("text", ""), **output.get("data", {})} for output in shown]
 
 
-def settings(manifest: Path, index: Path) -> tuple[str, ...]:
-    """Of a run that is over in seconds."""
-    data = ("data=manifest", f"data.manifest={manifest}", f"data.index_cache={index}")
-    return (*data, "trainer=debug", "+trainer.enable_progress_bar=false", "data.size_pixels=32", "data.num_workers=0")
+def text_of(outputs: list[dict[str, Any]]) -> str:
+    """All that the cells have printed."""
+    return "".join(output.get("said", "") for output in outputs)
+
+
+@pytest.fixture
+def ran(synthetic_manifest: Path, synthetic_index: Path, verb: Callable[..., Ended]) -> Callable[..., Path]:
+    """Trains for seconds with these overrides, and returns the folder of the run."""
+
+    def train(*overrides: str) -> Path:
+        data = ("data=manifest", f"data.manifest={synthetic_manifest}", f"data.index_cache={synthetic_index}")
+        small = ("trainer=debug", "+trainer.enable_progress_bar=false", "data.size_pixels=32", "data.num_workers=0")
+        ended = verb(main, *data, *small, *overrides)
+        assert ended.code == 0, ended.err
+        return ended.folder
+
+    return train
 
 
 def test_one_video_is_shown_as_an_encoder_sees_it(
@@ -59,7 +72,7 @@ def test_one_video_is_shown_as_an_encoder_sees_it(
     video = manifest(synthetic_manifest).videos[0].path
     monkeypatch.setenv("SELFSUP_VIDEO", str(video))
     outputs = outputs_of("01_one_video.ipynb", tmp_path, monkeypatch)
-    said = "".join(output.get("said", "") for output in outputs)
+    said = text_of(outputs)
     info = inspect(video)
     assert f"{info.num_frames} frames in {info.duration_seconds:.2f} s" in said
     pictures = ["frames", "motion and draws", "draws", "augmentation", "sound"]
@@ -71,8 +84,7 @@ def test_one_video_is_shown_as_an_encoder_sees_it(
 def test_a_stream_is_shown_with_what_it_saves(
     encoder_path: Path,
     synthetic_manifest: Path,
-    synthetic_index: Path,
-    verb: Callable[..., Ended],
+    ran: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -80,11 +92,10 @@ def test_a_stream_is_shown_with_what_it_saves(
     monkeypatch.setenv("SELFSUP_ENCODER", str(encoder_path))
     monkeypatch.setenv("SELFSUP_VIDEO", str(video))
     skipping = ("task=action_recognition", "classifier=skip_rnn", "clips=windows", "trainer.max_epochs=1")
-    ended = verb(main, *settings(synthetic_manifest, synthetic_index), *skipping)
-    assert ended.code == 0, ended.err
-    monkeypatch.setenv("SELFSUP_CLASSIFIER", str(ended.folder / "classifier.safetensors"))
+    folder = ran(*skipping)
+    monkeypatch.setenv("SELFSUP_CLASSIFIER", str(folder / "classifier.safetensors"))
     outputs = outputs_of("05_live.ipynb", tmp_path, monkeypatch)
-    said = "".join(output.get("said", "") for output in outputs)
+    said = text_of(outputs)
     assert re.search(r"every frame +multiply-adds 100.0% +distance 0.000", said)
     assert re.search(r"every 4th +multiply-adds +2\d\.\d% +distance 0\.[0-9]*[1-9]", said)
     assert re.search(rf"SkipRnn: \d+ of {inspect(video).num_frames} frames looked at", said)
@@ -105,33 +116,27 @@ def test_what_was_learned_is_shown(encoder_path: Path, tmp_path: Path, monkeypat
 
 
 def test_tasks_and_the_answers_of_a_run_are_shown(
-    synthetic_manifest: Path,
-    synthetic_index: Path,
-    verb: Callable[..., Ended],
+    ran: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ended = verb(main, *settings(synthetic_manifest, synthetic_index), "trainer.max_epochs=2")
-    assert ended.code == 0, ended.err
-    monkeypatch.setenv("SELFSUP_RUN", str(ended.folder))
+    folder = ran("trainer.max_epochs=2")
+    monkeypatch.setenv("SELFSUP_RUN", str(folder))
     outputs = outputs_of("02_pretext_tasks.ipynb", tmp_path, monkeypatch)
     assert sum("image/png" in output for output in outputs) == 2, "the questions, and the curves"
 
 
 def test_the_answers_of_a_classifier_are_shown(
-    synthetic_manifest: Path,
-    synthetic_index: Path,
-    verb: Callable[..., Ended],
+    ran: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recognised = ("task=action_recognition", "clips.training.num_segments=2", "trainer.max_epochs=1")
-    ended = verb(main, *settings(synthetic_manifest, synthetic_index), *recognised)
-    assert ended.code == 0, ended.err
-    accuracy = read_figures(ended.folder / "evaluation.json")[0].value
-    monkeypatch.setenv("SELFSUP_RUN", str(ended.folder))
+    folder = ran(*recognised)
+    accuracy = read_figures(folder / "evaluation.json")[0].value
+    monkeypatch.setenv("SELFSUP_RUN", str(folder))
     outputs = outputs_of("04_classify.ipynb", tmp_path, monkeypatch)
-    said = "".join(output.get("said", "") for output in outputs)
+    said = text_of(outputs)
     assert f"4 test videos, {accuracy:.1%} right" in said, "as in the run's own test"
     wrong, looked_at = round(4 * (1 - accuracy)), 4
     assert sum("image/png" in output for output in outputs) == 2 + wrong + looked_at
@@ -142,16 +147,13 @@ def test_the_answers_of_a_classifier_are_shown(
 @pytest.mark.parametrize("fusion", ["localise", "distance"])
 def test_a_run_is_looked_at_and_listened_to(
     fusion: str,
-    synthetic_manifest: Path,
-    synthetic_index: Path,
-    verb: Callable[..., Ended],
+    ran: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     heard = ("task=audio_visual", f"task.fusion={fusion}", "task.sampler.rate_hz=8000")
-    ended = verb(main, *settings(synthetic_manifest, synthetic_index), *heard, "trainer.max_epochs=1")
-    assert ended.code == 0, ended.err
-    monkeypatch.setenv("SELFSUP_RUN", str(ended.folder))
+    folder = ran(*heard, "trainer.max_epochs=1")
+    monkeypatch.setenv("SELFSUP_RUN", str(folder))
     outputs = outputs_of("06_look_and_listen.ipynb", tmp_path, monkeypatch)
     assert sum("image/png" in output for output in outputs) == (2 if fusion == "localise" else 1)
     pages = [output["text/html"] for output in outputs if "text/html" in output]
