@@ -23,12 +23,12 @@ from selfsup.data.dataset import watched
 from selfsup.data.listing import plural
 from selfsup.data.sampling import UniformSampler
 from selfsup.encoders.encoder import Encoder
-from selfsup.evaluation.embedding import Embedded, read_clips, write_projector, write_table
+from selfsup.evaluation.embedding import Embedded, write_projector, write_table
 from selfsup.evaluation.features import Reading, extract_features, usual_frames
 from selfsup.evaluation.video_neighbours import Featured, write_video_neighbours
 from selfsup.precision import best_device
 from selfsup.tasks.task import channels_last
-from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence, tell_failures
+from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence, tell_failures, tell_notes
 
 
 def embed(config: DictConfig, folder: Path) -> list[Embedded]:
@@ -44,15 +44,12 @@ def embed(config: DictConfig, folder: Path) -> list[Embedded]:
     sampler = UniformSampler(config.num_frames or usual_frames(encoder))
     data: VideoDataModule = instantiate(config.data, _partial_=True)(sampler=sampler)
     data.setup()
-    for note in data.catalogue.notes:
-        console.print(f"  {note}", soft_wrap=True)
-    if warning := encoder.input.warning(data.size_pixels):
-        console.print(warning, soft_wrap=True)
+    tell_notes(console, data, encoder.input)
     data.catalogue.write_left_out(folder / "left_out.json")
     videos = embedded(encoder, data, sampler, config.most_videos, console)
     if len(videos) < 2:
         raise ValueError(f"{plural(len(videos), 'video')} could be read; a map needs two or more")
-    table, thumbnails = write_table(folder, videos, track(read_clips(videos), "clips", len(videos), transient=True))
+    table, thumbnails = write_table(folder, track(videos, "clips", transient=True))
     console.print(f"{len(videos)} videos, D = {encoder.dim}: {table}", soft_wrap=True)
     if find_spec("tensorboard") is None:
         console.print("no projector: tensorboard is not installed, pip install 'selfsup[tensorboard]'")
@@ -80,7 +77,7 @@ def embedded(
         failures[split] = {}
         share = max(1, len(data.videos[split]) * most // every)
         clips = watched(data.clips(split, sampler, share), failures[split])
-        features = extract_features({"": reading}, track(clips, f"{split} videos", transient=True, console=console))[""]
+        features = extract_features({"": reading}, track(clips, f"{split} videos", transient=True))[""]
         labels, groups = data.catalogue.labels[split], data.catalogue.groups[split]
         for row, values in zip(features.videos.tolist(), features.values, strict=True):
             found.append(Embedded(data.videos[split][row], split, labels[row], groups[row], values))

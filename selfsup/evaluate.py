@@ -41,7 +41,7 @@ from selfsup.tasks.action_recognition import ActionRecognition
 from selfsup.tasks.scoring import check_labels
 from selfsup.tasks.task import channels_last
 from selfsup.train import trainer_settings
-from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence, tell_failures
+from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence, tell_failures, tell_notes
 
 MOST_EPOCHS = 10  # times those of all labels
 FEW_UNITS = 10  # simulated: 78 of 100 intervals over 3 groups held the truth, 91 over 10
@@ -72,8 +72,7 @@ def evaluate(config: DictConfig, folder: Path) -> list[Figure]:
         sampler=instantiate(config.clips.training), evaluation_sampler=views
     )
     data.setup()
-    for note in data.catalogue.notes:
-        console.print(f"  {note}", soft_wrap=True)
+    tell_notes(console, data)
     data.catalogue.write_left_out(folder / "left_out.json")
     for network in (encoder, untrained):  # a fresh encoder, such as one with ImageNet's weights, takes what they took
         network.input = encoder.input or InputSpecification(data.size_pixels, IMAGENET_MEAN, IMAGENET_STD, None)

@@ -46,7 +46,7 @@ from selfsup.evaluation.foreground import (
 )
 from selfsup.evaluation.report import to_markdown, write_figures
 from selfsup.records import foreground_protocol, names_of
-from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence
+from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence, tell_notes
 
 SHOWN = 30  # videos in the terminal; the files have all
 PICTURES = 10  # videos of which a frame is shown
@@ -101,8 +101,7 @@ def evaluate_foreground(config: DictConfig, folder: Path) -> list[Figure]:
     rows = rows_of(config)
     check_lengths(rows, config.max_frames)
     data, splits = read_data(config)
-    for note in data.catalogue.notes:
-        console.print(f"  {note}", soft_wrap=True)
+    tell_notes(console, data)
     data.catalogue.write_left_out(folder / "left_out.json")
     videos = chosen(data, splits)
     picture = measure(rows, videos, config)

@@ -29,7 +29,7 @@ from selfsup.encoders.stored import Stored
 from selfsup.evaluation.features import Reading, Time, extract_features, usual_frames
 from selfsup.precision import best_device
 from selfsup.tasks.task import channels_last
-from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence, tell_failures
+from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence, tell_failures, tell_notes
 
 LEVELS: dict[str, Time] = {"frame": "concat", "clip": "mean"}
 
@@ -54,10 +54,7 @@ def extract(config: DictConfig, folder: Path) -> Path:
             "data.labels=frame: features.h5 holds one label a video, and no spans; give a manifest with "
             "data.labels=video, or train on the videos with task.freeze=all"
         )
-    for note in data.catalogue.notes:
-        console.print(f"  {note}", soft_wrap=True)
-    if warning := encoder.input.warning(data.size_pixels):
-        console.print(warning, soft_wrap=True)
+    tell_notes(console, data, encoder.input)
     data.catalogue.write_left_out(folder / "left_out.json")
     encoder.to(best_device())
     splits: dict[str, StoredSplit] = {}

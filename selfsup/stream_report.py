@@ -38,7 +38,7 @@ from selfsup.live import LiveNetwork, Steps, steps_of
 from selfsup.precision import best_device
 from selfsup.records import groups_of, names_of, whole_file_protocol
 from selfsup.streaming.tally import Tally
-from selfsup.verb import CONFIGURATION, tell_failures
+from selfsup.verb import CONFIGURATION, tell_failures, tell_notes
 
 
 @dataclass
@@ -66,8 +66,7 @@ def report(config: DictConfig, trained: Trained, encoder: Encoder, folder: Path,
     """Writes report.json, report.md and report.png into `folder`, and prints the table."""
     data: VideoDataModule = instantiate(config.data, _partial_=True)(sampler=UniformSampler(1))
     data.setup()
-    for note in data.catalogue.notes:
-        console.print(f"  {note}", soft_wrap=True)
+    tell_notes(console, data)
     data.catalogue.write_left_out(folder / "left_out.json")
     split = data.catalogue.reported
     if len(data.videos[split]) < 2:

@@ -42,7 +42,7 @@ from selfsup.tasks.action_recognition import ActionRecognition
 from selfsup.tasks.audio_visual import AudioVisual
 from selfsup.tasks.joint import Joint
 from selfsup.tasks.task import Task
-from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence
+from selfsup.verb import CONFIGURATION, check_complete, in_one_sentence, tell_notes
 
 LEAST_STEPS = 100  # of a training that is not called too short; the bare command has 170
 AT_CHANCE = 0.05  # of the way from chance to being always right: what is no farther is called so
@@ -132,10 +132,7 @@ def tell_data(data: VideoDataModule, encoder: Encoder, console: Console) -> None
     """Prints how many videos take part, the notes on them, and whether they are as the encoder knows them."""
     counts = ", ".join(f"{len(videos)} {split}" for split, videos in data.videos.items())
     console.print(f"videos: {counts}")
-    for note in data.catalogue.notes:
-        console.print(f"  {note}", soft_wrap=True)
-    if encoder.input is not None and (warning := encoder.input.warning(data.size_pixels)):
-        console.print(warning, soft_wrap=True)
+    tell_notes(console, data, encoder.input)
 
 
 def few_steps(data: VideoDataModule, trainer: Mapping[str, Any]) -> str | None:

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from selfsup.data.datamodule import VideoDataModule
 from selfsup.data.videos import printable
+from selfsup.encoders.encoder import InputSpecification
 
 _HERE = Path(__file__).parent
 # In a wheel the tree travels inside the package; in a checkout it lies beside it.
@@ -50,6 +51,14 @@ def check_complete(config: DictConfig) -> None:
     """ValueError where a value is still `???`: a partial instantiation would pass over it, and fail later."""
     if missing := sorted(OmegaConf.missing_keys(config)):
         raise ValueError(f"no value for {', '.join(missing)}; give one, as in {missing[0]}=VALUE")
+
+
+def tell_notes(console: Console, data: VideoDataModule, input: InputSpecification | None = None) -> None:
+    """Prints the notes on the videos, and a warning where the encoder has learned to see others than they give."""
+    for note in data.catalogue.notes:
+        console.print(f"  {note}", soft_wrap=True)
+    if input is not None and (warning := input.warning(data.size_pixels)):
+        console.print(warning, soft_wrap=True)
 
 
 def tell_failures(console: Console, data: VideoDataModule, failures: Mapping[str, Mapping[int, str]]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class Embedded:
     features: Tensor
 
 
-def write_table(folder: Path, videos: Sequence[Embedded], clips: Iterable[Tensor]) -> tuple[Path, Tensor]:
+def write_table(folder: Path, videos: Iterable[Embedded]) -> tuple[Path, Tensor]:
     """Writes `videos.csv`, a row a video, with `thumbnails/` and `clips/` beside it.
 
     Files are named relative to the table; `features` is a list in JSON.
@@ -45,10 +45,11 @@ def write_table(folder: Path, videos: Sequence[Embedded], clips: Iterable[Tensor
     Args:
         folder: written to, made where it is missing.
         videos: in the order of the rows.
-        clips: of each video some frames, uint8 (T, 3, H, W).
 
     Returns:
         The path of the table, and the thumbnails, uint8 (V, 3, 48, 48), in its order.
+
+    Raises ValueError or OSError where a file cannot be read any more.
     """
     for name in ("thumbnails", "clips"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -56,7 +57,8 @@ def write_table(folder: Path, videos: Sequence[Embedded], clips: Iterable[Tensor
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        for number, (video, clip) in enumerate(zip(videos, clips, strict=True)):
+        for number, video in enumerate(videos):
+            clip = middle_clip(video.info)
             picture, played = Path("thumbnails", f"{number:05d}.png"), Path("clips", f"{number:05d}.mp4")
             middle = clip[len(clip) // 2]
             F.to_pil_image(middle).save(folder / picture)
@@ -81,22 +83,14 @@ def write_projector(folder: Path, videos: Sequence[Embedded], thumbnails: Tensor
     """
     from torch.utils.tensorboard import SummaryWriter  # wants the extra `tensorboard`
 
-    names = ("name", "split", "label", "group")
     rows = [
         [_in_one_cell(text) for text in (video.info.path.name, video.split, video.label, video.group)]
         for video in videos
     ]
     with SummaryWriter(str(folder)) as writer:
         values = torch.stack([video.features for video in videos])
-        writer.add_embedding(
-            values, metadata=rows, metadata_header=list(names), label_img=thumbnails.float() / 255, tag="videos"
-        )
-
-
-def read_clips(videos: Sequence[Embedded]) -> Iterator[Tensor]:
-    """What `write_table` shows of each video; ValueError or OSError where a file cannot be read any more."""
-    for video in videos:
-        yield middle_clip(video.info)
+        header = ["name", "split", "label", "group"]
+        writer.add_embedding(values, rows, thumbnails.float() / 255, tag="videos", metadata_header=header)
 
 
 def _in_one_cell(text: str | None) -> str:
