@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import LambdaCallback
 from pytorch_lightning.loggers import CSVLogger, Logger
 from rich.console import Console
 from rich.table import Table
@@ -70,8 +72,6 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     data.setup()
     task.begin(data.catalogue)
     tell_data(data, encoder, console)
-    if task.probes and (warning := few_steps(data, config.trainer)):
-        console.print(warning, soft_wrap=True)
     probing = probe_videos(config, data, encoder)
     data.catalogue.write_left_out(folder / "left_out.json")
     checkpoint = find_checkpoint(config.resume, folder)
@@ -84,6 +84,8 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     throughput: Throughput | None = instantiate(config.throughput)
     # Throughput comes last: what the others do between two batches is work, and no waiting for data.
     callbacks = [callback for callback in (FiniteLoss(), quarantine, *chosen, throughput) if callback is not None]
+    if task.probes:
+        callbacks.insert(0, LambdaCallback(on_train_start=partial(tell_few_steps, data, console)))
     trainer = make_trainer(config, folder, callbacks, checkpoint)
     trainer.fit(task, data, ckpt_path=checkpoint)
     if throughput is not None and throughput.advice is not None:
@@ -135,18 +137,17 @@ def tell_data(data: VideoDataModule, encoder: Encoder, console: Console) -> None
     tell_notes(console, data, encoder.input)
 
 
-def few_steps(data: VideoDataModule, trainer: Mapping[str, Any]) -> str | None:
-    """A sentence where a training is over before a pretext task can be learned; None where it is not, or has no end."""
-    epochs, limit = trainer.get("max_epochs") or 0, trainer.get("limit_train_batches", 1.0)
-    videos, clips, batch = len(data.videos["train"]), data.clips_per_video, data.batch_size
-    batches = max(1, videos * clips // batch)
-    steps = epochs * (min(limit, batches) if isinstance(limit, int) else int(limit * batches))
-    if not 0 < steps < LEAST_STEPS:
-        return None
-    return (
-        f"  this training takes {plural(steps, 'step')}: {plural(epochs, 'epoch')} of {plural(clips, 'clip')} each of "
-        f"{plural(videos, 'video')}, {batch} at a time; a pretext task takes hundreds and more. Raise "
-        "data.clips_per_video, or trainer.max_epochs"
+def tell_few_steps(data: VideoDataModule, console: Console, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+    """Prints a sentence where a training is over before a pretext task can be learned."""
+    steps = trainer.estimated_stepping_batches
+    if steps >= LEAST_STEPS or not trainer.is_global_zero:
+        return
+    epochs, clips = plural(trainer.max_epochs or 0, "epoch"), plural(data.clips_per_video, "clip")
+    console.print(
+        f"  this training takes {plural(int(steps), 'step')}: {epochs} of {clips} each of "
+        f"{plural(len(data.videos['train']), 'video')}, {data.batch_size} at a time; a pretext task takes hundreds and "
+        "more. Raise data.clips_per_video, or trainer.max_epochs",
+        soft_wrap=True,
     )
 
 
